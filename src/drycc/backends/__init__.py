@@ -1,0 +1,1 @@
+"""The ports that more than one package uses, each beside its adapters."""

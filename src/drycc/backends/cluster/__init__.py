@@ -1,0 +1,1 @@
+"""Where pods run: one port, an adapter for this machine's processes."""

@@ -1,0 +1,269 @@
+"""The two doors to the database, `read` and `write`, on SQLite and PostgreSQL, and its migration.
+
+This is the only module that may ask which database it is.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+from drycc.errors import Conflict, NotFound, Unavailable
+
+T = TypeVar("T")
+MIGRATION_LOCK = 0x64727963  # any number of ours
+BUSY_MS = 5_000
+_SQLITE_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+_writing: ContextVar[bool] = ContextVar("writing", default=False)
+
+
+class Timestamp(sa.types.TypeDecorator[datetime]):
+    """An aware UTC time on both databases."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class db_now(GenericFunction[datetime]):
+    """The database's clock with `seconds` added: what every lease is measured by."""
+
+    type = Timestamp()
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+    (seconds,) = element.clauses
+    added = compiler.process(seconds, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({added}) || ' seconds')"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+    (seconds,) = element.clauses
+    added = compiler.process(seconds, **options)
+    return f"(clock_timestamp() + make_interval(secs => ({added})::float8))"
+
+
+class Database:
+    """Two pools over one database: reads that commit each statement, and writes one after another."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        if self.is_sqlite:
+            self._reads = create_async_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=4)
+            self._writes = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=30)
+            event.listen(self._reads.sync_engine, "connect", _prepare_sqlite_reader)
+            event.listen(self._writes.sync_engine, "connect", _prepare_sqlite_writer)
+            event.listen(self._writes.sync_engine, "begin", _begin_immediate)
+        else:
+            self._reads = create_async_engine(
+                self.url,
+                isolation_level="AUTOCOMMIT",
+                pool_reset_on_return=None,
+                pool_size=8,
+                pool_pre_ping=True,
+                connect_args={"server_settings": {"default_transaction_read_only": "on"}},
+            )
+            self._writes = create_async_engine(self.url, pool_size=8, pool_pre_ping=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    async def read(self, statement: sa.Select[Any], **values: Any) -> Sequence[sa.Row[Any]]:
+        """All rows of one statement, which sees every commit before it; it cannot write."""
+        async with _translated(), self._reads.connect() as connection:
+            return (await connection.execute(statement, values)).all()
+
+    async def read_one(self, statement: sa.Select[Any], **values: Any) -> sa.Row[Any] | None:
+        """The first row, or None."""
+        rows = await self.read(statement, **values)
+        return rows[0] if rows else None
+
+    async def write(self, body: Callable[[AsyncSession], Awaitable[T]], *, app: UUID | None = None) -> T:
+        """Run `body(session)` in one transaction that a cancelled caller does not interrupt.
+
+        With `app` that app's row is locked first; `NotFound` when there is none. `body` awaits
+        nothing but statements, and opens no second write: that raises at once.
+        """
+        if _writing.get():
+            raise RuntimeError("a write is already open in this task")
+        task = asyncio.create_task(self._write(body, app))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # seen; the caller is gone
+            raise
+
+    async def _write(self, body: Callable[[AsyncSession], Awaitable[T]], app: UUID | None) -> T:
+        _writing.set(True)
+        async with (
+            _translated(),
+            AsyncSession(self._writes, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            if app is not None:
+                await self._lock_app(session, app)
+            return await body(session)
+
+    async def _lock_app(self, session: AsyncSession, app: UUID) -> None:
+        lock = "" if self.is_sqlite else " for no key update"
+        statement = sa.text(f"select 1 from apps where uuid = :uuid{lock}")  # noqa: S608 - no input in it
+        found = await session.execute(statement.bindparams(sa.bindparam("uuid", app, sa.Uuid())))
+        if found.first() is None:
+            raise NotFound("No App matches the given query.")
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` when the database does not answer."""
+        await self.read(sa.select(sa.literal(1)))
+
+    async def revision(self) -> str | None:
+        """The schema's revision, None for an empty database."""
+        async with _translated(), self._reads.connect() as connection:
+            return await connection.run_sync(_revision)
+
+    async def migrate(self, scripts: Path) -> None:
+        """Bring the schema to the newest revision; of several that try at once, one does it.
+
+        Raises `Conflict` when the schema is newer than `scripts`.
+        """
+        if self.is_sqlite and self.url.database:
+            await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
+        async with _translated(), self._writes.begin() as connection:
+            if not self.is_sqlite:
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            await connection.run_sync(_upgrade, scripts)
+
+    async def close(self) -> None:
+        await self._reads.dispose()
+        await self._writes.dispose()
+
+    @property
+    def engines(self) -> tuple[AsyncEngine, AsyncEngine]:
+        return self._reads, self._writes
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    db = Database(url)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+def is_migrated(revision: str | None, scripts: Path) -> bool:
+    """Whether `revision` is the newest of `scripts`."""
+    return revision == _scripts(scripts).get_current_head()
+
+
+def _scripts(scripts: Path) -> Any:
+    from alembic.script import ScriptDirectory  # 40 MB and 0.4 s that only a migration needs
+
+    return ScriptDirectory(str(scripts))
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.scalar(sa.text("select version_num from alembic_version"))
+
+
+def _upgrade(connection: sa.Connection, scripts: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    known = {script.revision for script in _scripts(scripts).walk_revisions()}
+    present = _revision(connection)
+    if present is not None and present not in known:
+        raise Conflict(
+            f"the database's schema ({present}) is newer than this program; install the newer dryccd"
+        )
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _prepare_sqlite_reader(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("pragma journal_mode = wal")
+    cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
+    cursor.execute("pragma query_only = on")
+    cursor.close()
+
+
+def _prepare_sqlite_writer(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin by itself
+    cursor = connection.cursor()
+    cursor.execute("pragma journal_mode = wal")
+    cursor.execute("pragma synchronous = full")
+    cursor.execute("pragma foreign_keys = on")
+    cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
+    cursor.execute(f"pragma journal_size_limit = {64 * 1024 * 1024}")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("begin immediate")
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Turn "the database does not answer" into `Unavailable`."""
+    try:
+        yield
+    except (DBAPIError, sa.exc.TimeoutError, OSError, TimeoutError) as error:
+        if isinstance(error, DBAPIError) and not _is_away(error):
+            raise
+        raise Unavailable("the database does not answer, try again later") from error
+
+
+def _is_away(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_AWAY
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+__all__ = [
+    "AsyncConnection",
+    "AsyncSession",
+    "Database",
+    "Timestamp",
+    "db_now",
+    "is_migrated",
+    "open_database",
+]

@@ -1,0 +1,1 @@
+"""Where the apps' log lines are kept."""

@@ -1,0 +1,1 @@
+"""What a PaaS is, without saying how anything is reached."""

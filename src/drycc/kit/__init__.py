@@ -1,0 +1,1 @@
+"""Asyncio and web pieces that know nothing of a PaaS."""
