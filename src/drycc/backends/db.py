@@ -100,12 +100,12 @@ class Database:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
-    async def read(self, statement: sa.Select[Any], **values: Any) -> Sequence[sa.Row[Any]]:
+    async def read(self, statement: sa.Executable, **values: Any) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         """All rows of one statement, which sees every commit before it; it cannot write."""
         async with _translated(), self._reads.connect() as connection:
             return (await connection.execute(statement, values)).all()
 
-    async def read_one(self, statement: sa.Select[Any], **values: Any) -> sa.Row[Any] | None:
+    async def read_one(self, statement: sa.Executable, **values: Any) -> sa.Row[*tuple[Any, ...]] | None:
         """The first row, or None."""
         rows = await self.read(statement, **values)
         return rows[0] if rows else None

@@ -41,4 +41,5 @@ class BuildLine(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime]
     text: Mapped[str]
-    offset: Mapped[int | None] = mapped_column(sa.BigInteger())  # into the pod's output; None = our own line
+    source: Mapped[str] = mapped_column(default="")  # the one-off that printed it: build | release; "" = ours
+    offset: Mapped[int] = mapped_column(sa.BigInteger(), default=0)  # into that one-off's output
