@@ -186,7 +186,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
 
 def is_migrated(revision: str | None, scripts: Path) -> bool:
     """Whether `revision` is the newest of `scripts`."""
-    return revision == _scripts(scripts).get_current_head()
+    return bool(revision == _scripts(scripts).get_current_head())
 
 
 def _scripts(scripts: Path) -> Any:
@@ -198,7 +198,8 @@ def _scripts(scripts: Path) -> Any:
 def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    return connection.scalar(sa.text("select version_num from alembic_version"))
+    revision: str | None = connection.scalar(sa.text("select version_num from alembic_version"))
+    return revision
 
 
 def _upgrade(connection: sa.Connection, scripts: Path) -> None:

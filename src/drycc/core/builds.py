@@ -34,10 +34,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a build; `text` says why when its release does not serve."""
+    """What became of a build. Succeeded: its release serves, or waits to be deployed by hand.
+
+    `text` says why it has not.
+    """
 
     is_over: bool
-    is_live: bool
+    has_succeeded: bool
     text: str
     release: int | None
 
@@ -83,7 +86,6 @@ async def follow(db: Database, nudges: Nudges, id: int) -> AsyncIterator[str]:
     """The build's lines from the first on, until the build and the roll-out of its release are over."""
     seq = 0
     async with nudges.subscribe(TOPIC) as nudged:
-        waiting = aiter(nudged)
         while True:
             is_over = (await outcome(db, id)).is_over
             while rows := await db.read(_lines_after, id=id, seq=seq):
@@ -92,16 +94,16 @@ async def follow(db: Database, nudges: Nudges, id: int) -> AsyncIterator[str]:
                 seq = rows[-1].seq
             if is_over:
                 return
-            await within(LOOK_AGAIN, anext(waiting))
+            await within(LOOK_AGAIN, anext(nudged))
 
 
 async def outcome(db: Database, id: int) -> Outcome:
     """What is known of the build now; a build that was removed with its app is over."""
     row = await db.read_one(_outcome, id=id)
     if row is None:
-        return Outcome(is_over=True, is_live=False, text="the app was destroyed", release=None)
-    is_live = row.finished is not None and row.release_state == "succeed"
-    return Outcome(row.finished is not None, is_live, row.reason, row.version)
+        return Outcome(is_over=True, has_succeeded=False, text="the app was destroyed", release=None)
+    has_succeeded = row.finished is not None and row.state == "succeeded" and not row.reason
+    return Outcome(row.finished is not None, has_succeeded, row.reason, row.version)
 
 
 async def cancel(db: Database, nudges: Nudges, id: int, reason: str) -> bool:

@@ -19,14 +19,17 @@ class _Waiting:
         self.ids[id] = None
         self.arrived.set()
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        while True:
-            await self.arrived.wait()
-            while self.ids:
-                id = next(iter(self.ids))
-                del self.ids[id]
-                yield id
+    def __aiter__(self) -> "_Waiting":
+        return self
+
+    async def __anext__(self) -> str:
+        """A cancelled wait loses nothing, so it may stand under a deadline."""
+        while not self.ids:
             self.arrived.clear()
+            await self.arrived.wait()
+        id = next(iter(self.ids))
+        del self.ids[id]
+        return id
 
 
 class MemoryNudges(Nudges):
@@ -42,7 +45,7 @@ class MemoryNudges(Nudges):
         waiting = _Waiting()
         self._topics[topic].add(waiting)
         try:
-            yield aiter(waiting)
+            yield waiting
         finally:
             self._topics[topic].discard(waiting)
             if not self._topics[topic]:

@@ -1,0 +1,1 @@
+"""The worker: takes jobs and runs them."""
