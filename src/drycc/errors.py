@@ -29,14 +29,15 @@ class Invalid(DryccError):
     """The input breaks a rule.
 
     `field` names the offending input where there is one; the API answers `{field: [text]}` with
-    it, else `{"detail": text}`.
+    it, else `{"detail": text}`; `more` are further texts for the same field.
     """
 
     code = "invalid"
 
-    def __init__(self, text: str, *, field: str | None = None) -> None:
+    def __init__(self, text: str, *more: str, field: str | None = None) -> None:
         super().__init__(text)
         self.field = field
+        self.texts = (text, *more)
 
 
 class Unprocessable(DryccError):
@@ -65,6 +66,16 @@ class Unavailable(DryccError):
     """Something that we stand on does not answer; the same call may be repeated."""
 
     code = "unavailable"
+
+
+class Throttled(DryccError):
+    """Too many attempts; the asker may come back in `seconds`."""
+
+    code = "throttled"
+
+    def __init__(self, text: str, *, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class PushRejected(DryccError):
