@@ -165,7 +165,7 @@ class Pods(Protocol):
     async def list(self, app: str) -> Sequence[Pod]:
         """Pods of the app's workloads and its one-offs that run, newest start first."""
 
-    async def tail(self, pod: str, lines: int) -> list[str]:
+    async def tail(self, pod: str, lines: int) -> Sequence[str]:
         """The last lines that a pod printed, also of its former runs; empty for an unknown pod."""
 
     async def run(self, one_off: OneOff) -> None:

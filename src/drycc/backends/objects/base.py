@@ -1,6 +1,6 @@
 """The ObjectStore port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ class ObjectStore(Protocol):
     async def path(self, key: str) -> Path:
         """A local file with the object's bytes, for reading only; raises `NotFound`."""
 
-    async def list(self, prefix: str) -> list[str]:
+    async def list(self, prefix: str) -> Sequence[str]:
         """Keys that begin with the prefix, sorted."""
 
     async def delete(self, key: str) -> None:

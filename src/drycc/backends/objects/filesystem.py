@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from io import BufferedWriter
 from pathlib import Path
 from uuid import uuid4
@@ -38,7 +38,7 @@ class FileStore(ObjectStore):
             raise NotFound(f"there is no object {key!r}")
         return file
 
-    async def list(self, prefix: str) -> list[str]:
+    async def list(self, prefix: str) -> Sequence[str]:
         return await asyncio.to_thread(self._list, prefix)
 
     async def delete(self, key: str) -> None:
@@ -49,7 +49,7 @@ class FileStore(ObjectStore):
             raise Invalid(f"{key!r} is no object key")
         return self.root / key
 
-    def _list(self, prefix: str) -> list[str]:
+    def _list(self, prefix: str) -> Sequence[str]:
         files = (
             file for file in self.root.rglob("*") if file.is_file() and not file.name.startswith(".part-")
         )

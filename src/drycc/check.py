@@ -1,0 +1,114 @@
+"""`dryccd check`: open everything that `serve` needs and say what was found."""
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from drycc import main
+from drycc.backends.db import Database, is_migrated, open_database
+from drycc.errors import DryccError, Invalid
+from drycc.names import LINES, is_builder_known
+from drycc.settings import Settings
+
+
+async def check(settings: Settings) -> None:
+    """Print one line a part; raises `Invalid` when something would keep `serve` from working."""
+    broken = 0
+    for name, look in PARTS.items():
+        try:
+            found = await look(settings)
+        except (DryccError, OSError) as error:
+            broken += 1
+            found = f"FAILED: {error}"
+        print(f"{name}: {found}", flush=True)
+    if broken:
+        raise Invalid(f"{broken} of {len(PARTS)} parts would keep the platform from working")
+
+
+async def _data(settings: Settings) -> str:
+    pid = main.running_pid(settings)
+    free = shutil.disk_usage(_existing(Path(settings.data))).free
+    owner = f"in use by pid {pid}" if pid else "free"
+    return f"{settings.data}, {owner}, {free // 1024**2} MiB free"
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() or path == path.parent else _existing(path.parent)
+
+
+async def _database(settings: Settings) -> str:
+    async with open_database(settings.database_url) as db:
+        if _is_absent(db):
+            return f"{db.url.render_as_string()}, not there yet: `dryccd migrate` or `serve` makes it"
+        revision = await db.revision()
+        state = "up to date" if is_migrated(revision, main.migrations()) else "to be migrated"
+        return f"{db.url.render_as_string(hide_password=True)}, schema {revision}, {state}"
+
+
+async def _keyring(settings: Settings) -> str:
+    async with open_database(settings.database_url) as db:
+        if _is_absent(db) or await db.revision() is None:
+            return f"{settings.keyring}, nothing is encrypted with it yet"
+        async with main.open_keyring(settings, db):
+            return f"{settings.keyring}, holds every key in use"
+
+
+def _is_absent(db: Database) -> bool:
+    return db.is_sqlite and not Path(str(db.url.database)).exists()
+
+
+async def _addresses(settings: Settings) -> str:
+    if main.running_pid(settings):
+        return "served by the running dryccd"
+    found = []
+    for setting in ("http_listen", "ssh_listen", "edge_listen"):
+        address = getattr(settings, setting)
+        main.bind(address, f"DRYCC_{setting.upper()}").close()
+        found.append(f"{address} is free")
+    return ", ".join(found)
+
+
+async def _programs(settings: Settings) -> str:
+    missing = [program for program in ("git", "ssh", "sh", "tar") if shutil.which(program) is None]
+    if missing:
+        raise Invalid(f"not found: {', '.join(missing)}; install {'them' if missing[1:] else 'it'}")
+    process = await asyncio.create_subprocess_exec("git", "version", stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    return out.decode().strip()
+
+
+async def _cluster(settings: Settings) -> str:
+    who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    python = settings.python or main.default_python()
+    return (
+        f"processes of this machine, all as {who}: apps are not kept apart from each other; Python {python}"
+    )
+
+
+async def _names(settings: Settings) -> str:
+    if await is_builder_known():
+        return "ssh finds the builder of a controller at localhost"
+    return f"ssh does not find localhost-builder: run `dryccd setup-names`, or add\n{LINES}"
+
+
+async def _edge(settings: Settings) -> str:
+    host, _, port = settings.edge_listen.rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        is_up = probe.connect_ex((host.strip("[]"), int(port))) == 0
+    return f"{settings.edge_listen}, {'serving' if is_up else 'not running'}"
+
+
+PARTS: dict[str, Callable[[Settings], Awaitable[str]]] = {
+    "data": _data,
+    "database": _database,
+    "keyring": _keyring,
+    "addresses": _addresses,
+    "programs": _programs,
+    "cluster": _cluster,
+    "edge": _edge,
+    "names": _names,
+}

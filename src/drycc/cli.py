@@ -1,0 +1,227 @@
+"""The console script `dryccd`: reads the command line, runs one command, and is the only place that exits."""
+
+import argparse
+import asyncio
+import getpass
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from drycc import __version__, settings
+from drycc.errors import DryccError, Invalid
+from drycc.settings import Settings
+
+Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `dryccd`; an expected failure is one sentence on stderr and exit code 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        sys.exit(_run(arguments))
+    except DryccError as error:
+        sys.exit(f"dryccd: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command in PROGRAMS:
+        return PROGRAMS[arguments.command]()
+    config = Path(arguments.config) if arguments.config else None
+    environ = dict(os.environ)
+    if arguments.data:
+        environ["DRYCC_DATA"] = arguments.data
+    chosen = settings.load(environ, config)
+    _set_up_logging(chosen.log_format)
+    if sys.version_info < (3, 12):  # the default on 3.11 needs a thread for each child
+        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+    asyncio.run(COMMANDS[arguments.command](arguments, chosen))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("dryccd", description="Drycc Workflow in one process.")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings")
+    parser.add_argument("--data", metavar="DIR", help="the data directory (DRYCC_DATA)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="be the platform")
+    serve.add_argument("--roles", default="", help="comma separated; none = all")
+    _add_data(serve)
+    _add_data(commands.add_parser("stop", help="end the platform, its pods and its edge"))
+    _add_data(commands.add_parser("migrate", help="bring the database's schema to this version"))
+    _add_data(commands.add_parser("check", help="open everything that serve needs and say what was found"))
+    commands.add_parser("settings", help="name, type, unit, default and meaning of every setting")
+    commands.add_parser("setup-names", help="let ssh find the builder of a controller at localhost")
+    demo = commands.add_parser("demo", help="deploy a small app end to end and print its URL")
+    demo.add_argument("--app", metavar="DIR", default="examples/hello", help="the app's source")
+    demo.add_argument("--keep", action="store_true", help="leave the platform running")
+    _add_users(commands.add_parser("user", help="create and list users, set passwords"))
+    keys = commands.add_parser("keys", help="list the SSH keys of a user")
+    keys.add_argument("username")
+    commands.add_parser("edge", help="the edge process; started by serve")
+    commands.add_parser("build-image", help="the image builder; started by serve")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", default=argparse.SUPPRESS, help="the data directory")
+
+
+def _add_users(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="add a user")
+    create.add_argument("username")
+    create.add_argument("--superuser", action="store_true")
+    create.add_argument("--if-absent", action="store_true", help="leave an existing user as it is")
+    create.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+    actions.add_parser("list", help="print all users")
+    password = actions.add_parser("password", help="set a user's password")
+    password.add_argument("username")
+    password.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+
+
+async def _serve(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc import main
+
+    await main.serve(replace(chosen, roles=arguments.roles or chosen.roles))
+
+
+async def _stop(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc import main
+
+    await main.stop(chosen)
+
+
+async def _migrate(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc import main
+
+    await main.migrate(chosen)
+
+
+async def _check(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.check import check
+
+    await check(chosen)
+
+
+async def _demo(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.demo import run_demo
+
+    await asyncio.to_thread(run_demo, chosen, Path(arguments.app), keep=arguments.keep)
+
+
+async def _print_settings(arguments: argparse.Namespace, chosen: Settings) -> None:
+    for name, kind, unit, default, meaning, value in settings.rows(chosen):
+        print(f"{name}\t{kind}\t{unit}\t{default or '-'}\t{meaning}\t{value or '-'}")
+
+
+async def _set_up_names(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.names import set_up_names
+
+    await set_up_names()
+
+
+async def _user(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.backends.db import open_database
+    from drycc.core import identity
+
+    async with open_database(chosen.database_url) as db:
+        if arguments.action == "list":
+            for user in await identity.list_users(db):
+                marks = [
+                    mark for mark, on in (("superuser", user.is_superuser), ("staff", user.is_staff)) if on
+                ]
+                print(user.username, *marks)
+        elif arguments.action == "create":
+            await identity.create_user(
+                db,
+                arguments.username,
+                _read_password(arguments),
+                is_superuser=arguments.superuser,
+                if_absent=arguments.if_absent,
+            )
+        else:
+            await identity.set_password(db, arguments.username, _read_password(arguments))
+
+
+async def _keys(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.backends.db import open_database
+    from drycc.core import keys
+
+    async with open_database(chosen.database_url) as db:
+        for key in await keys.list_of_user(db, arguments.username):
+            print(key.id, key.sha256, key.fingerprint)
+
+
+def _read_password(arguments: argparse.Namespace) -> str:
+    if arguments.password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = getpass.getpass(f"Password for {arguments.username}: ")
+    else:
+        raise Invalid("give the password on stdin, with --password-stdin")
+    if not password:
+        raise Invalid("the password is empty")
+    return password
+
+
+def _edge() -> int:
+    from drycc.backends.cluster.local.edge.server import main
+
+    return main(os.environ)
+
+
+def _build_image() -> int:
+    from drycc.build.image import main
+
+    return main(os.environ)
+
+
+def _version() -> int:
+    print(__version__)
+    return 0
+
+
+def _set_up_logging(form: str) -> None:
+    if form not in ("text", "json"):
+        raise Invalid("DRYCC_LOG_FORMAT is text or json")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(TEXT_LINES))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+
+TEXT_LINES = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": self.formatTime(record), "level": record.levelname, "name": record.name}
+        line["text"] = record.getMessage()
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": _serve,
+    "stop": _stop,
+    "migrate": _migrate,
+    "check": _check,
+    "settings": _print_settings,
+    "setup-names": _set_up_names,
+    "demo": _demo,
+    "user": _user,
+    "keys": _keys,
+}
+PROGRAMS: dict[str, Callable[[], int]] = {
+    "edge": _edge,
+    "build-image": _build_image,
+    "version": _version,
+}

@@ -1,0 +1,337 @@
+"""The composition: the only place that knows every part of the platform and every adapter."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from drycc import roles
+from drycc.api.role import ROLE as API
+from drycc.backends.cluster.local.cluster import LocalCluster, open_local
+from drycc.backends.db import Database, open_database
+from drycc.backends.logstore.base import LogStore
+from drycc.backends.logstore.ring import LocalLogStore
+from drycc.backends.nudges.base import Nudges, open_nudges
+from drycc.backends.objects.base import ObjectStore, open_objects
+from drycc.build.role import ROLE as BUILDER
+from drycc.core import identity
+from drycc.core.models import App
+from drycc.core.secrets import Keyring
+from drycc.errors import Conflict, Invalid, Unavailable
+from drycc.kit.http import wrap_routes
+from drycc.logs.role import ROLE as LOGGER
+from drycc.names import is_builder_known
+from drycc.settings import Settings
+from drycc.worker.role import ROLE as WORKER
+
+log = logging.getLogger("drycc.main")
+
+ROLES: dict[str, roles.Role[Any]] = {role.name: role for role in (LOGGER, WORKER, BUILDER, API)}
+DRAIN = 30  # seconds for HTTP requests under way when we stop
+
+
+def choose_roles(names: str) -> list[roles.Role[Any]]:
+    """The roles that are named, all with an empty text; raises `Invalid`."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = sorted(set(wanted) - set(ROLES))
+    if unknown:
+        raise Invalid(f"there is no role {', '.join(unknown)}; choose from {', '.join(ROLES)}")
+    return [role for name, role in ROLES.items() if not wanted or name in wanted]
+
+
+async def serve(settings: Settings) -> None:
+    """Be the platform until a signal: SIGTERM leaves pods and edge running, SIGINT stops them too."""
+    chosen = choose_roles(settings.roles)
+    with lock_data(settings):
+        stopping = _watch_signals()
+        async with AsyncExitStack() as stack:
+            ports = await stack.enter_async_context(_open_ports(settings, roles.find_names(chosen)))
+            await create_admin(settings, ports["db"])
+            await stack.enter_async_context(
+                roles.run(chosen, ports, lambda routes: _listen(settings, routes))
+            )
+            await _greet(settings)
+            if await stopping == signal.SIGINT and "cluster" in ports:
+                await ports["cluster"].stop(say)
+
+
+async def stop(settings: Settings) -> None:
+    """End a running `serve` together with its pods and its edge, or what an ended one left running."""
+    pid = running_pid(settings)
+    if pid is not None:
+        os.kill(pid, signal.SIGINT)
+        await _wait_for_end(pid)
+        return
+    with lock_data(settings):
+        async with open_cluster(settings) as cluster:
+            await cluster.stop(say)
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the schema to this program's revision."""
+    with lock_data(settings):
+        async with open_database(settings.database_url) as db:
+            await db.migrate(migrations())
+
+
+def migrations() -> Path:
+    """Where Alembic's scripts are: inside an installed package, else beside `src`."""
+    packaged = Path(__file__).parent / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+# ---- the data directory
+
+
+@contextmanager
+def lock_data(settings: Settings) -> Iterator[None]:
+    """Own the data directory; raises `Conflict` when a living process does."""
+    data = Path(settings.data)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
+                "stop it with `dryccd stop`, or name another directory with --data"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def running_pid(settings: Settings) -> int | None:
+    """The process that owns the data directory now."""
+    try:
+        with (Path(settings.data) / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+async def _wait_for_end(pid: int) -> None:
+    fd = os.pidfd_open(pid)
+    ended = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(fd, lambda: ended.done() or ended.set_result(None))
+    try:
+        await asyncio.wait_for(ended, 120)
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
+
+
+async def create_admin(settings: Settings, db: Database) -> None:
+    """The first start's superuser. A generated password goes to the terminal, else to a file for us alone."""
+    if await identity.list_users(db):
+        return
+    password = settings.admin_password or identity.make_password()
+    await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
+    if settings.admin_password:
+        return
+    if sys.stdout.isatty():
+        say(f"The superuser is admin, the password {password}")
+    else:
+        file = Path(settings.data) / "admin-password"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(password + "\n")
+        say(f"The superuser is admin, the password is in {file}")
+
+
+# ---- ports
+
+
+def _open_ports(settings: Settings, names: frozenset[str]) -> Any:
+    openers = roles.Openers(
+        db=open_migrated,
+        keyring=open_keyring,
+        cluster=open_cluster,
+        objects=_open_objects,
+        nudges=_open_nudges,
+        logs=open_logs,
+    )
+    return roles.open_ports(settings, names, openers)
+
+
+@asynccontextmanager
+async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings.database_url) as db:
+        await db.migrate(migrations())
+        yield db
+
+
+@asynccontextmanager
+async def open_keyring(settings: Settings, db: Database) -> AsyncIterator[Keyring]:
+    """Load the keyring, or make one while there is nothing that a lost one had encrypted."""
+    rows = await db.read(sa.select(sa.func.substr(App.data_key, 1, 8)).distinct())
+    yield await asyncio.to_thread(_load_keyring, Path(settings.keyring), [bytes(row[0]) for row in rows])
+
+
+def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
+    if not path.exists() and not wrapped:
+        return Keyring.create(path)
+    if not path.exists():
+        raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
+    keyring = Keyring.load(path)
+    if not all(keyring.has(id) for id in wrapped):
+        raise Conflict(f"the keyring {path} lacks a key that apps are encrypted with: put it back")
+    return keyring
+
+
+@asynccontextmanager
+async def open_cluster(settings: Settings) -> AsyncIterator[LocalCluster]:
+    async with open_local(
+        Path(settings.data),
+        Path(settings.run),
+        instance=settings.data,
+        edge_listen=settings.edge_listen,
+        python=settings.python or default_python(),
+        build_env=build_environment(settings.build_env),
+        grace=settings.grace,
+        backoff=settings.backoff,
+        backoff_cap=settings.backoff_cap,
+        idle_timeout=settings.idle_timeout,
+    ) as cluster:
+        yield cluster
+
+
+def default_python() -> str:
+    """The interpreter that apps are built with: the base of our own."""
+    return str(Path(sys.base_prefix) / "bin" / "python3")
+
+
+def build_environment(patterns: str) -> dict[str, str]:
+    """The part of our environment that a build sees."""
+    wanted = patterns.split(",")
+    return {name: value for name, value in os.environ.items() if any(fnmatchcase(name, p) for p in wanted)}
+
+
+@asynccontextmanager
+async def _open_objects(settings: Settings) -> AsyncIterator[ObjectStore]:
+    yield await open_objects(settings.objects_url)
+
+
+@asynccontextmanager
+async def _open_nudges(settings: Settings) -> AsyncIterator[Nudges]:
+    yield await open_nudges(settings.nudges_url)
+
+
+@asynccontextmanager
+async def open_logs(settings: Settings) -> AsyncIterator[LogStore]:
+    async with LocalLogStore(Path(settings.data) / "logs", settings.log_bytes) as store:
+        yield store
+
+
+# ---- signals and HTTP
+
+
+def _watch_signals() -> "asyncio.Future[int]":
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[int] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda number=number: came.done() or came.set_result(number))
+    return came
+
+
+def bind(address: str, setting: str) -> socket.socket:
+    """A listening socket; raises `Conflict` that names the setting when the port is taken."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"cannot listen on {address}: {error.strerror}; free it or set {setting} to another address"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, that says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+@asynccontextmanager
+async def _listen(settings: Settings, routes: list[BaseRoute]) -> AsyncIterator[None]:
+    """Serve the routes of all roles on the one HTTP address."""
+    config = uvicorn.Config(
+        wrap_routes(Starlette(routes=routes)),
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN,
+        ws_max_size=1024 * 1024,
+    )
+    server = _Server(config)
+    listener = bind(settings.http_listen, "DRYCC_HTTP_LISTEN")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve([listener]), name="http")
+        await server.is_up.wait()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+async def _greet(settings: Settings) -> None:
+    say(
+        f"dryccd is ready: API http://{_named(settings.http_listen)}, apps http://<app>.{settings.domain}:"
+        f"{settings.edge_listen.rpartition(':')[2]}"
+    )
+    say("SIGTERM ends this process alone, apps go on serving; Ctrl-C and `dryccd stop` stop the apps too.")
+    if not await is_builder_known():
+        say("ssh does not find localhost-builder, which the client pushes to: run `dryccd setup-names`.")
+    say("Next:")
+    say(f"  drycc login http://{_named(settings.http_listen)} -u admin -p <password>")
+    say("  drycc keys add ~/.ssh/id_ed25519.pub")
+    say("  drycc create && git push drycc main")
+
+
+def _named(address: str) -> str:
+    """The address as a client names it."""
+    host, _, port = address.rpartition(":")
+    return f"localhost:{port}" if host in ("127.0.0.1", "0.0.0.0", "::", "[::]") else address
+
+
+__all__ = ["Unavailable", "migrate", "serve", "stop"]

@@ -1,0 +1,50 @@
+"""The ObjectStore port on files."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from drycc.backends.objects.base import ObjectStore, open_objects
+from drycc.errors import Invalid, NotFound
+
+
+@pytest.fixture
+async def objects(tmp_path: Path) -> ObjectStore:
+    return await open_objects(f"file://{tmp_path}/objects")
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def breaking() -> AsyncIterator[bytes]:
+    yield b"half"
+    raise OSError("the sender is gone")
+
+
+async def test_an_object_is_stored_read_replaced_and_deleted(objects: ObjectStore) -> None:
+    assert await objects.put("sources/app/1.tar", chunks(b"one", b"two")) == 6
+    assert (await objects.path("sources/app/1.tar")).read_bytes() == b"onetwo"
+    await objects.put("sources/app/1.tar", chunks(b"three"))
+    assert (await objects.path("sources/app/1.tar")).read_bytes() == b"three"
+    assert await objects.list("sources/app/") == ["sources/app/1.tar"]
+    await objects.delete("sources/app/1.tar")
+    await objects.delete("sources/app/1.tar")
+    with pytest.raises(NotFound):
+        await objects.path("sources/app/1.tar")
+
+
+async def test_a_broken_upload_leaves_the_old_object_and_no_part(objects: ObjectStore, tmp_path: Path) -> None:
+    await objects.put("a", chunks(b"whole"))
+    with pytest.raises(OSError, match="gone"):
+        await objects.put("a", breaking())
+    assert (await objects.path("a")).read_bytes() == b"whole"
+    assert [file.name for file in (tmp_path / "objects").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", ".", "a/.", ".part-1"])
+async def test_keys_that_leave_the_store_are_refused(objects: ObjectStore, key: str) -> None:
+    with pytest.raises(Invalid):
+        await objects.put(key, chunks(b"x"))

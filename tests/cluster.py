@@ -1,0 +1,206 @@
+"""A model cluster in memory: what the port promises, with failures on command."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from drycc.backends.cluster.base import (
+    AppSpec,
+    Cluster,
+    Exit,
+    Observed,
+    ObservedWorkload,
+    OneOff,
+    Output,
+    Pod,
+    PodFile,
+    Pods,
+    Routes,
+    RouteTable,
+    Stale,
+    Workloads,
+    WorkloadSpec,
+)
+
+
+@dataclass
+class _Rollout:
+    """One process type: what was applied, and the templates that serve."""
+
+    spec: WorkloadSpec
+    serving: int = 0  # the release whose pods serve
+    exits: int = 0
+
+
+@dataclass
+class Finished:
+    """How the model ends a one-off: what it prints, its exit code and its result."""
+
+    output: bytes = b""
+    code: int | None = 0
+    result: bytes | None = b'{"digest": "sha256:0"}'
+
+
+class ModelRoutes(Routes):
+    def __init__(self) -> None:
+        self.tables: dict[str, RouteTable] = {}
+
+    async def apply(self, table: RouteTable) -> None:
+        self.tables[table.app] = table
+
+    async def remove(self, app: str) -> None:
+        self.tables.pop(app, None)
+
+
+class ModelCluster(Cluster, Workloads, Pods):
+    """Behaves at once by default.
+
+    `broken` names (process type, release) that exit, `never` those that never listen.
+    """
+
+    def __init__(self) -> None:
+        self.workloads = self
+        self.pods = self
+        self.routes = ModelRoutes()
+        self.generations: dict[str, int] = {}
+        self.apps: dict[str, dict[str, _Rollout]] = {}
+        self.broken: set[tuple[str, int]] = set()
+        self.never: set[tuple[str, int]] = set()
+        self.one_offs: dict[str, OneOff] = {}
+        self.finished: dict[str, Finished] = {}
+        self.builds = Finished(b"built\n")
+        self.releases = Finished(b"migrated\n")
+        self.hanging = False  # one-offs do not end by themselves
+        self.ended: dict[str, asyncio.Event] = {}
+        self._watchers: set[asyncio.Event] = set()
+
+    # workloads
+
+    async def apply(self, spec: AppSpec) -> None:
+        if spec.generation < self.generations.get(spec.app, 0):
+            raise Stale(f"{spec.app} carries generation {self.generations[spec.app]}")
+        self.generations[spec.app] = spec.generation
+        present = self.apps.setdefault(spec.app, {})
+        for ptype in set(present) - {workload.ptype for workload in spec.workloads}:
+            del present[ptype]
+        for workload in spec.workloads:
+            self._roll(present, workload)
+        self._tell(spec.app)
+
+    def _roll(self, present: dict[str, _Rollout], workload: WorkloadSpec) -> None:
+        rollout = present.setdefault(workload.ptype, _Rollout(workload))
+        is_new = rollout.spec.release != workload.release
+        rollout.spec = workload
+        rollout.exits = 0 if is_new else rollout.exits
+        if workload.is_held:
+            return
+        if (workload.ptype, workload.release) in self.broken:
+            rollout.exits = 3
+        elif (workload.ptype, workload.release) not in self.never:
+            rollout.serving = workload.release
+
+    async def observe(self, app: str) -> Observed:
+        seen = {ptype: self._observe(app, rollout) for ptype, rollout in self.apps.get(app, {}).items()}
+        return Observed(app, self.generations.get(app, 0), seen)
+
+    def _observe(self, app: str, rollout: _Rollout) -> ObservedWorkload:
+        spec = rollout.spec
+        is_up = rollout.serving == spec.release
+        count = spec.replicas if is_up else 0
+        return ObservedWorkload(
+            ptype=spec.ptype,
+            release=spec.release,
+            replicas=spec.replicas,
+            updated=spec.replicas,
+            ready=count,
+            serving=count,
+            old=0 if is_up or not rollout.serving else spec.replicas,
+            exits=rollout.exits,
+            pods=tuple(self._pods(app, rollout)),
+        )
+
+    def _pods(self, app: str, rollout: _Rollout) -> Sequence[Pod]:
+        spec, is_up = rollout.spec, rollout.serving == rollout.spec.release
+        exit = Exit(1, None, datetime.now(UTC)) if rollout.exits else None
+        return [
+            Pod(
+                name=f"{app}-{spec.ptype}-{spec.release}-{index}",
+                app=app,
+                ptype=spec.ptype,
+                release=spec.release,
+                state="up" if is_up else "crashed" if exit else "starting",
+                is_ready=is_up,
+                is_current=True,
+                started=datetime.now(UTC),
+                restarts=rollout.exits,
+                last_exit=exit,
+            )
+            for index in range(spec.replicas)
+        ]
+
+    async def changes(self) -> AsyncIterator[str]:
+        event = asyncio.Event()
+        self._watchers.add(event)
+        try:
+            while True:
+                await event.wait()
+                event.clear()
+                for app in list(self.apps):
+                    yield app
+        finally:
+            self._watchers.discard(event)
+
+    def _tell(self, app: str) -> None:
+        for event in self._watchers:
+            event.set()
+
+    async def remove(self, app: str) -> None:
+        self.apps.pop(app, None)
+
+    async def facts(self) -> Mapping[str, str]:
+        return {"cluster": "a model in memory"}
+
+    # pods
+
+    async def list(self, app: str) -> Sequence[Pod]:
+        return [pod for rollout in self.apps.get(app, {}).values() for pod in self._pods(app, rollout)]
+
+    async def tail(self, pod: str, lines: int) -> Sequence[str]:
+        return [f"last line of {pod}"]
+
+    async def run(self, one_off: OneOff) -> None:
+        if one_off.id in self.one_offs:
+            return
+        self.one_offs[one_off.id] = one_off
+        self.finished[one_off.id] = self.builds if one_off.kind == "build" else self.releases
+        self.ended[one_off.id] = asyncio.Event()
+        if not self.hanging:
+            self.ended[one_off.id].set()
+
+    async def output(self, id: str, offset: int = 0) -> AsyncIterator[Output]:
+        data = self.finished[id].output
+        if data[offset:]:
+            yield Output(data[offset:], len(data))
+        await self.ended[id].wait()
+
+    async def wait(self, id: str) -> Exit:
+        await self.ended[id].wait()
+        return Exit(self.finished[id].code, None, datetime.now(UTC))
+
+    async def result(self, id: str) -> bytes | None:
+        return self.finished[id].result
+
+    async def cancel(self, id: str) -> None:
+        if id in self.ended:
+            self.finished[id] = Finished(self.finished[id].output, code=143)
+            self.ended[id].set()
+
+    async def forget(self, id: str) -> None:
+        self.one_offs.pop(id, None)
+
+    async def files(self) -> Sequence[PodFile]:
+        return []
+
+    async def collect(self, images: Mapping[str, frozenset[int]]) -> None:
+        return None
