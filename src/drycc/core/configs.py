@@ -84,7 +84,7 @@ async def change(
         row = await session.get_one(App, app)
         base = await releases.latest(session, row)
         old = await session.get_one(Config, base.config_uuid)
-        old_values = open_values(keyring, row, old)
+        old_values = open_values(keyring, row, old.uuid, old.sealed_values)
         values, refs = merge_values(old_values, change), merge_refs(old.values_refs, change.refs)
         check_sizes(values, refs)
         summary = summarize(user.username, (old_values, old.values_refs), (values, refs))
@@ -121,9 +121,9 @@ def make_config(
     )
 
 
-def open_values(keyring: Keyring, app: HasDataKey, config: Config) -> list[Value]:
-    """The config's values in clear."""
-    values: list[Value] = json.loads(keyring.unseal(app, config.sealed_values, _place(config.uuid)))
+def open_values(keyring: Keyring, app: HasDataKey, config: UUID, sealed: bytes) -> list[Value]:
+    """The values of a config of the app, in clear."""
+    values: list[Value] = json.loads(keyring.unseal(app, sealed, _place(config)))
     return values
 
 
