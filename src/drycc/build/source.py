@@ -1,0 +1,46 @@
+"""The source of a build: the commit's files as one tar in the ObjectStore."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from drycc.backends.objects.base import ObjectStore
+from drycc.build.git import environment
+from drycc.errors import Unavailable
+
+CHUNK = 256 * 1024
+
+
+async def archive(objects: ObjectStore, repository: Path, app: str, sha: str) -> str:
+    """Store the commit's files durably; gives the object's key. Never more than a chunk is in memory."""
+    key = f"sources/{app}/{uuid4().hex}.tar"
+    await objects.put(key, _pack(repository, sha))
+    return key
+
+
+async def _pack(repository: Path, sha: str) -> AsyncIterator[bytes]:
+    """What `git archive` writes; raises when it fails, so that half an archive is never kept."""
+    child = await asyncio.create_subprocess_exec(
+        *("git", "-c", "tar.umask=0022", "archive", "--format=tar", sha),
+        cwd=repository,
+        env=environment(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    try:
+        while chunk := await child.stdout.read(CHUNK):
+            yield chunk
+        if status := await child.wait():
+            raise Unavailable(f"git could not read the commit (status {status}); push again")
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()

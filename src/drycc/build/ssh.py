@@ -1,0 +1,157 @@
+"""The SSH server: who may connect, with which algorithms, and how fast it answers."""
+
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from drycc.backends.db import Database
+from drycc.build.session import Sessions
+from drycc.core import keys
+from drycc.errors import Conflict, Unavailable
+
+log = logging.getLogger("drycc.build")
+
+MOST_CONNECTIONS = 100  # from one address
+MOST_KEYS = 20  # that one connection may offer: agents hold many
+UNKNOWN = "the key {} is not known here; add it with: drycc keys add <file>.pub\n"
+
+# ssh-audit finds no fault in these; AES-GCM first, since it is the fastest.
+ALGORITHMS: dict[str, Any] = {
+    "kex_algs": ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
+    "encryption_algs": [
+        "aes128-gcm@openssh.com",
+        "aes256-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+    ],
+    "mac_algs": ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"],
+    "compression_algs": None,
+}
+CHANNELS: dict[str, Any] = {
+    "encoding": None,  # packs are bytes
+    "line_editor": False,
+    "allow_pty": False,
+    "allow_scp": False,
+    "agent_forwarding": False,
+    "x11_forwarding": False,
+    "window": 2 * 1024 * 1024,  # larger ones hold the loop longer
+    "max_pktsize": 256 * 1024,
+}
+TIMES: dict[str, Any] = {"login_timeout": 10, "keepalive_interval": 30, "keepalive_count_max": 3}
+
+
+class Connection(asyncssh.SSHServer):
+    """One client: public keys only, each looked up once."""
+
+    def __init__(self, db: Database, open: Counter[str]) -> None:
+        self._db = db
+        self._open = open  # connections by address
+        self._known: dict[str, bool] = {}
+        self._address = ""
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._conn = conn
+        self._address = str(conn.get_extra_info("peername", ("",))[0])
+        self._open[self._address] += 1
+        _acknowledge_at_once(conn)
+        if self._open[self._address] > MOST_CONNECTIONS:
+            conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "too many connections from your address")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open[self._address] -= 1
+        if not self._open[self._address]:
+            del self._open[self._address]
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Asked twice for each login: for the offer and for the signature."""
+        fingerprint = key.get_fingerprint("sha256")
+        if fingerprint not in self._known:
+            self._known[fingerprint] = await self._look_up(fingerprint)
+        if self._known[fingerprint]:
+            self._conn.set_extra_info(fingerprint=fingerprint)
+        return self._known[fingerprint]
+
+    async def _look_up(self, fingerprint: str) -> bool:
+        if len(self._known) >= MOST_KEYS:
+            return False
+        try:
+            is_known = await keys.find_owner(self._db, fingerprint) is not None
+        except Unavailable as error:
+            raise asyncssh.DisconnectError(asyncssh.DISC_SERVICE_NOT_AVAILABLE, str(error)) from error
+        if not is_known:
+            self._conn.send_auth_banner(UNKNOWN.format(fingerprint))
+        return is_known
+
+
+@asynccontextmanager
+async def listen(
+    address: str, host_key: asyncssh.SSHKey, db: Database, sessions: Sessions
+) -> AsyncIterator[int]:
+    """Serve SSH on `host:port` while the body runs, then drain; gives the port. Raises `Conflict`."""
+    host, _, port = address.rpartition(":")
+    open: Counter[str] = Counter()
+    try:
+        acceptor = await asyncssh.listen(
+            host.strip("[]"),
+            int(port),
+            server_factory=lambda: Connection(db, open),
+            process_factory=sessions.handle,
+            server_host_keys=[host_key],
+            server_version="drycc",
+            reuse_address=True,
+            **(ALGORITHMS | CHANNELS | TIMES),
+        )
+    except OSError as error:
+        raise Conflict(
+            f"cannot listen for SSH on {address}: {error.strerror};"
+            " set DRYCC_SSH_LISTEN to a free address, or stop what uses this one"
+        ) from error
+    log.info("SSH on %s", address)
+    try:
+        yield acceptor.get_port()
+    finally:
+        acceptor.close()
+        await sessions.drain()
+        await acceptor.wait_closed()
+
+
+def load_host_key(directory: Path) -> asyncssh.SSHKey:
+    """The server's own key, made by the first start and never again: clients remember it. Blocks."""
+    file = directory / "ssh_host_ed25519_key"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not file.exists():
+        part = directory / f".part-{os.getpid()}"
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(file)
+    return asyncssh.read_private_key(file)
+
+
+def _acknowledge_at_once(conn: asyncssh.SSHServerConnection) -> None:
+    """Spare each step of the handshake the 40 ms for which the kernel holds an acknowledgement back.
+
+    OpenSSH's client leaves Nagle's algorithm on and sends its next packet only after it. The
+    kernel forgets the option, so it is set anew before each read is handled.
+    """
+    sock = conn.get_extra_info("socket")
+    receive = conn.data_received
+
+    def data_received(data: bytes, datatype: int | None = None) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        receive(data, datatype)
+
+    conn.data_received = data_received  # type: ignore[method-assign]
