@@ -1,0 +1,98 @@
+"""Die at each named point of the source, start again, and look: nothing is lost, doubled or half made."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import apps
+from tests.e2e.conftest import QUICK
+from tests.e2e.developer import Developer
+from tests.invariants import check_invariants, count_pods
+from tests.platform import Platform, exchange
+from tests.waiting import until
+
+SOURCE = Path(__file__).parent.parent / "src" / "drycc"
+
+
+def find_points() -> list[str]:
+    """Every name that the source gives to `kit.crash.point`."""
+    texts = (file.read_text() for file in sorted(SOURCE.rglob("*.py")))
+    return sorted({name for text in texts for name in re.findall(r"\bpoint\(\s*\"([^\"]+)\"", text)})
+
+
+DESTROYING = {"app.removed"}  # reached by a destroy; all others by a push
+pytestmark = pytest.mark.e2e
+
+
+def test_the_straight_path_has_its_points() -> None:
+    path = {"build.queued", "release.recorded", "pointers.moved", "deploy.applied", "rollout.turned"}
+    assert path <= set(find_points())
+
+
+@pytest.mark.parametrize("name", find_points())
+async def test_dying_at_a_point_loses_nothing(database_url: str | None, name: str) -> None:
+    async with Platform(database_url, QUICK) as platform:
+        ann = await Developer.join(platform)
+        repository = await ann.create("shop")
+        await ann.push("shop", repository, apps.answering("'one'"))
+        await platform.stop()
+        platform.settings["DRYCC_CRASH"] = name
+        await platform.start()
+        del platform.settings["DRYCC_CRASH"]
+        if name in DESTROYING:
+            await _die_destroying(platform, ann)
+        else:
+            await _die_pushing(platform, ann, repository)
+
+
+async def _die_pushing(platform: Platform, ann: Developer, repository: Path) -> None:
+    await platform.commit(repository, apps.answering("'two'"))
+    done = await platform.push("shop", repository, code=None, key=ann.key)
+    assert done.code != 0, f"the push was told success: {done}"
+    await until(lambda: platform.process and platform.process.returncode is not None)
+    assert (await ann.get("shop")).status == 200  # the pods and the edge go on without us
+    await platform.start()
+    release = await _settle(ann)
+    assert release["state"] == "succeed"
+    served = {"one" if release["version"] == 2 else "two"}
+    assert {(await ann.get("shop")).text for _ in range(5)} == served
+    await check_invariants(platform)
+    again = await ann.push("shop", repository, apps.answering("'three'"))
+    assert (again.code, (await ann.get("shop")).text) == (0, "three")
+    await check_invariants(platform)
+
+
+async def _settle(ann: Developer) -> Any:
+    """The newest release, once no job is open any more."""
+
+    async def is_quiet() -> bool:
+        try:
+            await check_invariants(ann.platform)
+        except AssertionError:
+            return False
+        return True
+
+    await until(is_quiet, within=60)
+    return await ann.release("shop")
+
+
+async def _die_destroying(platform: Platform, ann: Developer) -> None:
+    with pytest.raises(OSError):
+        exchange(
+            platform.http_port,
+            "DELETE",
+            "/v2/apps/shop/",
+            {"Host": "localhost", "Authorization": f"token {ann.token}"},
+        )
+    await until(lambda: platform.process and platform.process.returncode is not None)
+    await platform.start()
+
+    async def is_gone() -> bool:
+        return bool((await platform.api("GET", "/v2/apps/", None, ann.token)).json()["count"] == 0)
+
+    await until(is_gone)
+    await until(lambda: count_pods(platform) == {})
+    await check_invariants(platform)
+    await ann.call("POST", "apps/", {"id": "shop"}, status=201)
