@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class ListLog(LogStore):
     async def read(self, app: str, **options: Any) -> Page:
         raise NotImplementedError
 
-    def follow(self, app: str, cursor: str, *, pod: str = "") -> AsyncIterator[Page]:
+    def follow(self, app: str, cursor: str, *, pod: str = "") -> AsyncGenerator[Page, None]:
         raise NotImplementedError
 
 

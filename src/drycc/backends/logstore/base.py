@@ -1,9 +1,12 @@
 """The LogStore port: lines of apps, read and followed by an opaque cursor."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+LINE_BYTES: Final = 16 * 1024  # a longer line is kept as several
+CUT: Final = "\u2026"  # ends a piece of a line that goes on in the next
 
 Source = Literal["app", "access", "platform"]
 
@@ -12,7 +15,7 @@ Source = Literal["app", "access", "platform"]
 class Line:
     at: datetime
     source: Source
-    text: str  # without its newline; bytes that are not UTF-8 are U+FFFD
+    text: str  # without its newline; a platform line begins with its level: "INFO …", "WARN …"
     ptype: str = ""
     release: int = 0
     pod: str = ""
@@ -24,17 +27,23 @@ class Reached:
 
     pod: str
     offset: int
+    is_last: bool = False  # the pod has ended and its file is read to the end
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     lines: Sequence[Line]
     cursor: str  # stands after the last line; opaque
+    is_over: bool = False  # with a pod: it has ended and no line of it follows
 
 
 class LogStore(Protocol):
     async def append(self, app: str, lines: Sequence[Line], reached: Reached | None = None) -> None:
-        """Keep the lines, in this order; durable when it returns."""
+        """Keep the lines, in this order, all or none; durable when it returns.
+
+        With `reached` a repeat is known by its offset and ignored. Raises `Unavailable` when the
+        store cannot write; then the same call may be made again.
+        """
 
     async def reached(self, app: str, pod: str) -> int:
         """The offset of the last `append` for that pod's file, also before our restart; 0 if none."""
@@ -50,11 +59,18 @@ class LogStore(Protocol):
     ) -> Page:
         """Lines after `cursor`, or the last `tail` ones, at most `limit`; an unknown app has none.
 
-        What retention has dropped behind a cursor is one platform line that counts it.
+        With `tail` the page begins there and goes on by cursor like any other. A page may be
+        shorter than `limit` when its lines are long; it is empty only when there are none. What
+        retention has dropped behind a cursor is one platform line that counts it. Raises `Invalid`
+        for a cursor that is none of ours; one of an app of this name that was forgotten stands at
+        the beginning.
         """
 
-    def follow(self, app: str, cursor: str, *, pod: str = "") -> AsyncIterator[Page]:
-        """Pages after `cursor` as they come; never ends, loses no line, keeps none for a slow reader."""
+    def follow(self, app: str, cursor: str, *, pod: str = "") -> AsyncGenerator[Page, None]:
+        """Pages after `cursor` as they come; loses no line, keeps none for a slow reader.
+
+        Ends only with a `pod`, after a page that says `is_over`, which may have no lines.
+        """
 
     async def forget(self, app: str) -> None:
-        """Remove all lines of the app."""
+        """Remove all lines of the app, and those of its present pods that come later."""
