@@ -87,5 +87,10 @@ class _Word(_AppId):
     regex = r"[-_\w]+"
 
 
+class _Digits(_AppId):
+    regex = "[0-9]+"  # kept as text: a number may be longer than Python reads
+
+
+register_url_convertor("digits", _Digits())
 register_url_convertor("appid", _AppId())
 register_url_convertor("word", _Word())

@@ -19,7 +19,7 @@ from drycc.core.identity import Identity
 from drycc.core.models import App, User, Workspace
 from drycc.core.secrets import Keyring
 from drycc.errors import Forbidden, Invalid, NotFound, Unavailable
-from drycc.kit.aio import cancel, within
+from drycc.kit.aio import within
 from drycc.kit.ids import app_name
 
 TOPIC = "apps"  # says which app is gone
@@ -106,22 +106,17 @@ async def destroy(db: Database, nudges: Nudges, app: AppRef, *, deadline: float 
 
     Raises `Unavailable` after `deadline` seconds; the end comes nevertheless.
     """
-    nudged = asyncio.Event()
-    watching = asyncio.create_task(_watch(nudges, nudged))
     try:
-        await db.write(lambda session: _request_end(session, app.uuid), app=app.uuid)
-        await jobs.wake(nudges)
-        async with asyncio.timeout(deadline):
+        async with nudges.subscribe(TOPIC) as gone, asyncio.timeout(deadline):
+            await db.write(lambda session: _request_end(session, app.uuid), app=app.uuid)
+            await jobs.wake(nudges)
             while await db.read_one(_is_there, uuid=app.uuid):
-                await within(LOOK_AGAIN, nudged.wait())
-                nudged.clear()
+                await within(LOOK_AGAIN, anext(gone))
     except NotFound:
         return
     except TimeoutError:
         text = f"Could not delete Kubernetes Namespace {app.id} within {deadline:g} seconds"
         raise Unavailable(text) from None
-    finally:
-        await cancel(watching)
 
 
 async def _record(
@@ -166,12 +161,6 @@ async def _request_end(session: AsyncSession, uuid: UUID) -> None:
         app.is_destroyed = True
         app.generation += 1
         await jobs.queue(session, "destroy", uuid)
-
-
-async def _watch(nudges: Nudges, nudged: asyncio.Event) -> None:
-    async with nudges.subscribe(TOPIC) as ids:
-        async for _ in ids:
-            nudged.set()
 
 
 _by_id = (

@@ -32,9 +32,13 @@ NEWEST_FIRST = models.Release.version.desc()
 
 def parse_version(text: str) -> int:
     """Raises `NotFound` for a number that no release has."""
-    if not re.fullmatch(r"v?[0-9]{1,4000}", text, re.ASCII):
+    if not re.fullmatch(r"v?[0-9]+", text, re.ASCII):
         return LATEST
-    return _check(int(text.removeprefix("v")))
+    digits = text.removeprefix("v")
+    version = int(digits) if len(digits) < 11 else 0
+    if not 0 < version <= MOST:
+        raise NotFound(NO_RELEASE)
+    return version
 
 
 @router.get("/v2/apps/{app:appid}/releases/", summary="List releases", responses=answers(Listing[Release]))
@@ -50,10 +54,10 @@ async def list_releases(
 
 
 @router.get(
-    "/v2/apps/{app:appid}/releases/v{version:int}/", summary="Show a release", responses=answers(Release)
+    "/v2/apps/{app:appid}/releases/v{version:digits}/", summary="Show a release", responses=answers(Release)
 )
 async def get_release(app: ViewApp, ports: Ports, version: Annotated[str, Path()]) -> Response:
-    number = _check(int(version))
+    number = parse_version(version)
     row = await ports.db.read_one(_release, app=app.uuid, name=app.id, version=number)
     if row is None:
         raise NotFound(NO_RELEASE)
@@ -91,12 +95,6 @@ async def roll_back(body: RollbackBody, app: ChangeApp, user: AnyUser, ports: Po
 
 def _split(ptypes: str | None) -> list[str]:
     return [name for part in (ptypes or "").split(",") if (name := part.strip())]
-
-
-def _check(version: int) -> int:
-    if not 0 < version <= MOST:
-        raise NotFound(NO_RELEASE)
-    return version
 
 
 def _parse_target(version: int | str | None) -> int | None:
