@@ -10,8 +10,10 @@ from drycc.core.models import Base
 from tests.conftest import MIGRATIONS
 
 
-def test_db04_there_is_one_head() -> None:
+def test_db04_there_is_one_line_numbered_in_its_order() -> None:
+    history = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
     assert len(ScriptDirectory(str(MIGRATIONS)).get_heads()) == 1
+    assert history == sorted(history, reverse=True)
 
 
 async def test_the_migrated_schema_is_what_the_models_say(db: Database) -> None:

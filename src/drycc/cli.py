@@ -194,7 +194,8 @@ def _set_up_logging(form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(TEXT_LINES))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    for noisy in ("asyncssh", "alembic", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 TEXT_LINES = "%(asctime)s %(levelname)s %(name)s %(message)s"
