@@ -16,8 +16,9 @@ def _check_text(text: str) -> str:
     return text
 
 
-RawText = Annotated[str, AfterValidator(_check_text)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_check_text)]
+CHECKED = AfterValidator(_check_text)
+RawText = Annotated[str, CHECKED]
+Text = Annotated[str, StringConstraints(strip_whitespace=True), CHECKED]
 
 
 class Body(BaseModel):

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import StringConstraints
 
-from drycc.api.schemas.base import Answer, Body, Text
+from drycc.api.schemas.base import CHECKED, Answer, Body, Text
 
 
 class KeyBody(Body):
-    id: Annotated[Text, Field(max_length=128)]
+    id: Annotated[str, StringConstraints(strip_whitespace=True, max_length=128), CHECKED]
     public: Text
 
 
