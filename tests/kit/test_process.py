@@ -60,6 +60,13 @@ async def test_find_sees_only_the_exact_token(tmp_path: Path) -> None:
     three = await process.spawn(argv, CLEAN | {"MY_TOKEN": f"{tmp_path}"}, output=None)
     try:
         assert await process.find("TOKEN", str(tmp_path)) == [one]
+        assert process.read_variable(one, "TOKEN") == str(tmp_path)
+        assert process.read_variable(three, "TOKEN") is None
+        process.signal_one(one, signal.SIGKILL)
+        status = await process.ended(one)
+        assert status is not None
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert process.read_variable(one, "TOKEN") is None
     finally:
         for child in (one, two, three):
             await process.stop(child, 5)

@@ -94,12 +94,29 @@ def signal_group(process: Process, number: signal.Signals) -> None:
             os.killpg(process.pid, number)
 
 
+def signal_one(process: Process, number: signal.Signals) -> None:
+    """Send a signal to this process alone; never to one that reused its number."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if is_alive(process):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
 async def stop(process: Process, grace: float) -> None:
     """SIGTERM to the group, SIGKILL after `grace` seconds; returns when nothing of the group is left."""
     signal_group(process, signal.SIGTERM)
     if not await within(grace, _group_ended(process)):
         signal_group(process, signal.SIGKILL)
         await _group_ended(process)
+
+
+def read_variable(process: Process, name: str) -> str | None:
+    """A variable of the environment that the process was started with; None when it has none, or is gone."""
+    _, found, rest = _read_environ(process.pid).partition(f"\0{name}=".encode())
+    return rest.partition(b"\0")[0].decode(errors="surrogateescape") if found else None
 
 
 async def members(process: Process) -> list[int]:

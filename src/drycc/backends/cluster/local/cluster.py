@@ -1,0 +1,108 @@
+"""The local cluster as a whole: opened, left while its pods run on, or stopped with them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from drycc.backends.cluster.base import Cluster
+from drycc.backends.cluster.local.adopt import Left, end_stray, look_around
+from drycc.backends.cluster.local.changes import Changes
+from drycc.backends.cluster.local.controller import Surroundings
+from drycc.backends.cluster.local.edge.control import Edge
+from drycc.backends.cluster.local.edge.snapshot import AppRoutes
+from drycc.backends.cluster.local.images import Images
+from drycc.backends.cluster.local.one_offs import OneOffs
+from drycc.backends.cluster.local.pods import LocalPods
+from drycc.backends.cluster.local.ports import PortPool
+from drycc.backends.cluster.local.record import AppRecord
+from drycc.backends.cluster.local.routing import Router, Routing
+from drycc.backends.cluster.local.site import Site
+from drycc.backends.cluster.local.tasks import Tasks, open_tasks
+from drycc.backends.cluster.local.workloads import Apps, LocalRoutes, LocalWorkloads
+
+
+class LocalCluster(Cluster):
+    def __init__(self, site: Site, router: Router, tasks: Tasks) -> None:
+        changes, images = Changes(), Images(site)
+        self._routing = Routing(router, self._look)
+        ports = PortPool()
+        self._apps = Apps(Surroundings(site, images, ports, self._routing, tasks, changes.tell))
+        self._one_offs = OneOffs(site, images, ports, tasks, changes.tell)
+        self.workloads = LocalWorkloads(self._apps, self._one_offs, changes)
+        self.pods = LocalPods(self._apps, self._one_offs)
+        self.routes = LocalRoutes(self._apps)
+
+    async def stop(self, say: Callable[[str], None]) -> None:
+        """End every pod and the edge, one line each; afterwards the cluster is of no use any more."""
+        await asyncio.gather(*(controller.leave() for controller in self._apps.values()))
+        for controller in self._apps.values():
+            for pod in controller.pods:
+                say(f"stopping {pod.record.name}")
+        running = [pod for pod in self._one_offs.pods.values() if not pod.over.is_set()]
+        for pod in running:
+            say(f"stopping {pod.record.name}")
+        await asyncio.gather(
+            *(controller.close(keeps_output=True) for controller in self._apps.values()),
+            *(self._one_offs.cancel(pod.record.one_off) for pod in running),
+        )
+        say("stopping the edge")
+        await self._routing.router.stop()
+        say("nothing is left running")
+
+    def adopt(self, left: Left) -> None:
+        """Go on with what an earlier process of ours has left."""
+        for record in left.apps:
+            self._apps.open(record)
+        for pod in left.pods:
+            if pod.record.kind == "workload":
+                self._apps[pod.record.app].adopt(pod)
+            else:
+                self._one_offs.adopt(pod)
+
+    def _look(self) -> Iterator[tuple[AppRecord, AppRoutes]]:
+        for controller in self._apps.values():
+            yield controller.record, controller.routes()
+
+
+@asynccontextmanager
+async def open_local(
+    data: Path,
+    run: Path,
+    *,
+    instance: str,
+    edge_listen: str,
+    python: str,
+    build_env: Mapping[str, str],
+    grace: float,
+    backoff: float,
+    backoff_cap: float,
+    idle_timeout: float,
+) -> AsyncIterator[LocalCluster]:
+    """The cluster of this machine below `data`, with its edge; times are seconds.
+
+    Leaving the context ends nothing: pods and edge run on, and the next to open adopts them.
+    Only one process may have it open.
+    """
+    site = Site(data, instance, python, build_env, grace, backoff, backoff_cap)
+    edge = Edge(data / "edge", run, edge_listen, instance, idle_timeout)
+    async with open_behind(edge, site) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def open_behind(router: Router, site: Site) -> AsyncIterator[LocalCluster]:
+    """The cluster behind this edge."""
+    await asyncio.to_thread(site.make)
+    left = await look_around(site)
+    await router.start()
+    try:
+        async with open_tasks() as tasks:
+            cluster = LocalCluster(site, router, tasks)
+            cluster.adopt(left)
+            for stray in left.strays:
+                tasks.keep(f"stray {stray.id}", partial(end_stray, stray, site.grace))
+            yield cluster
+    finally:
+        await router.leave()

@@ -1,0 +1,66 @@
+"""Files that are whole after a power cut, and trees that are gone at once."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace the file, readable by us alone; durable when it returns."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(descriptor)
+    part.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None for a file that is absent or was never written whole."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def remove_tree(path: Path) -> None:
+    """Take the directory out of sight, then delete it; read-only parts and an absent one are fine."""
+    aside = path.with_name(f".removed-{uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    delete_tree(aside)
+
+
+def delete_tree(path: Path) -> None:
+    shutil.rmtree(path, onerror=_unlock)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Delete what `remove_tree` had set aside when we died."""
+    for path in parent.glob(".removed-*"):
+        delete_tree(path)
+
+
+def _unlock(function: Callable[[str], object], path: str, _: object) -> None:
+    """Make the directory writable and try once more; what was deleted meanwhile is fine."""
+    if not os.path.lexists(path):
+        return
+    os.chmod(os.path.dirname(path), 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.chmod(path, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        function(path)

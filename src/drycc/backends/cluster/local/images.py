@@ -1,0 +1,81 @@
+"""Images and virtual environments on disk: what starts from them, and which may go.
+
+An image is `images/<app>/<build id>/` with `tree/`; its file `complete` is written last and names
+the image's virtual environment, `venvs/<app>/<digest>/`, when it has one.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from drycc.backends.cluster.local import environment
+from drycc.backends.cluster.local import pod as pods
+from drycc.backends.cluster.local.durable import read_json, remove_leftovers, remove_tree
+from drycc.backends.cluster.local.pod import Launch, LocalPod
+from drycc.backends.cluster.local.site import Site
+
+NO_IMAGE = "this cluster runs only images built from a push; there is no image {}"
+
+
+class Images:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def start_app(self, pod: LocalPod, command: str, env: Mapping[str, str]) -> None:
+        """Run the command in a copy of the pod's image; without that image the pod has ended."""
+        image = self._site.image(pod.record.image)
+        is_own = pod.record.image.startswith(f"{pod.record.app}:")
+        complete = await asyncio.to_thread(read_json, image / "complete") if is_own else None
+        if complete is None:
+            return await asyncio.to_thread(pods.refuse, pod, NO_IMAGE.format(pod.record.image))
+        made = environment.app_environment(self._site, pod.directory, pod.record, env, complete.get("venv"))
+        await pods.start(pod, Launch(("/bin/sh", "-c", command), image / "tree", made))
+
+    async def start_build(self, pod: LocalPod, source: Path | None) -> None:
+        """Run the image builder on the source."""
+        made = environment.build_environment(self._site, pod.directory, pod.record)
+        await pods.start(pod, Launch(environment.BUILDER, None, made, source))
+
+    async def count(self) -> int:
+        return await asyncio.to_thread(lambda: len(list(self._site.images.glob("*/*/complete"))))
+
+    async def remove(self, path: Path) -> None:
+        await asyncio.to_thread(remove_tree, path)
+
+    async def remove_app(self, app: str) -> None:
+        for kind in (self._site.images, self._site.venvs):
+            await self.remove(kind / app)
+
+    async def collect(self, kept: Collection[str], building: Collection[str]) -> None:
+        """Remove all images but `kept`, and virtual environments that no image left names.
+
+        Nothing of the apps `building` is touched: a build writes there, or uses what it finds.
+        """
+        await asyncio.to_thread(self._collect, frozenset(kept), frozenset(building))
+
+    def _collect(self, kept: frozenset[str], building: frozenset[str]) -> None:
+        for parent in (self._site.images, self._site.venvs):
+            for app in _list_directories(parent):
+                remove_leftovers(app)
+        for app in _list_directories(self._site.images):
+            if app.name in building:
+                continue
+            for image in _list_directories(app):
+                if f"{app.name}:{image.name}" not in kept:
+                    remove_tree(image)
+        for app in _list_directories(self._site.venvs):
+            if app.name not in building:
+                self._collect_venvs(app)
+
+    def _collect_venvs(self, app: Path) -> None:
+        completes = (self._site.images / app.name).glob("*/complete")
+        used = {(read_json(complete) or {}).get("venv") for complete in completes}
+        for venv in _list_directories(app):
+            if str(venv) not in used:
+                remove_tree(venv)
+
+
+def _list_directories(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -1,0 +1,97 @@
+"""The ports `Workloads` and `Routes`: a controller for each app."""
+
+import asyncio
+import os
+import pwd
+from collections.abc import Mapping
+
+from drycc.backends.cluster.base import AppSpec, Observed, Routes, RouteTable, Workloads
+from drycc.backends.cluster.local.changes import Changes, Subscription
+from drycc.backends.cluster.local.controller import AppController, Surroundings
+from drycc.backends.cluster.local.observing import observe_app
+from drycc.backends.cluster.local.one_offs import OneOffs
+from drycc.backends.cluster.local.record import AppRecord
+
+
+class Apps(dict[str, AppController]):
+    """The controllers by app."""
+
+    def __init__(self, around: Surroundings) -> None:
+        super().__init__()
+        self.around = around
+
+    def __missing__(self, app: str) -> AppController:
+        return self.open(AppRecord(app))
+
+    def open(self, record: AppRecord) -> AppController:
+        self[record.app] = AppController(self.around, record)
+        return self[record.app]
+
+
+class LocalWorkloads(Workloads):
+    def __init__(self, apps: Apps, one_offs: OneOffs, changes: Changes) -> None:
+        self._apps = apps
+        self._one_offs = one_offs
+        self._changes = changes
+
+    async def apply(self, spec: AppSpec) -> None:
+        await self._apps[spec.app].apply(spec)
+
+    async def observe(self, app: str) -> Observed:
+        if app not in self._apps:
+            return Observed(app, 0, {})
+        return observe_app(self._apps[app], self._apps.around.routing.serves(app))
+
+    def changes(self) -> Subscription:
+        return self._changes.subscribe()
+
+    async def remove(self, app: str) -> None:
+        """Hosts go first, so that no request meets a pod that stops; the record goes last."""
+        around = self._apps.around
+        if app in self._apps:
+            self._apps[app].record.hosts = ()
+            await around.routing.publish()
+            await self._apps[app].close(keeps_output=False)
+        await self._one_offs.remove(app)
+        await around.images.remove_app(app)
+        await asyncio.to_thread((around.site.apps / f"{app}.json").unlink, missing_ok=True)
+        self._apps.pop(app, None)
+        await around.routing.publish()
+        self._changes.tell(app)
+
+    async def facts(self) -> Mapping[str, str]:
+        site = self._apps.around.site
+        return {
+            "cluster": "processes of this machine",
+            "pods run as": f"{_user_name()}, the platform's own user, all apps alike",
+            "python": site.python,
+            "images": str(await self._apps.around.images.count()),
+            "unsupported": "autoscale, exec, run",
+        }
+
+
+class LocalRoutes(Routes):
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+
+    async def apply(self, table: RouteTable) -> None:
+        controller = self._apps[table.app]
+        controller.record.route(table)
+        await self._turn(controller)
+
+    async def remove(self, app: str) -> None:
+        if app in self._apps:
+            self._apps[app].record.hosts = ()
+            await self._turn(self._apps[app])
+
+    async def _turn(self, controller: AppController) -> None:
+        await controller.save()
+        await self._apps.around.routing.publish()
+        controller.wake()
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
