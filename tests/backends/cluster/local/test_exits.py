@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from tests.backends.cluster.local.conftest import (
 
 
 @pytest.fixture(autouse=True)
-def image(bench: Bench) -> None:
+def images(bench: Bench) -> None:
     bench.add_image(1, {"web.py": WEB})
 
 
@@ -49,7 +50,7 @@ async def test_sv03_sv04_a_web_that_exits_is_started_again_with_a_growing_delay(
     lines = await cluster.pods.tail(pod.name, 100)
     assert f"web exited with code {code}" in lines
     times = [float(line) for line in lines if line[0].isdecimal()]
-    delays = [after - before for before, after in zip(times, times[1:], strict=False)]
+    delays = [after - before for before, after in pairwise(times)]
     for delay, least in zip(delays, [0.05, 0.1, 0.2, 0.4, 0.4], strict=False):
         assert delay >= least, "doubles up to the cap"
     assert max(delays[:5]) < 2, "and not beyond it"
@@ -178,12 +179,10 @@ async def test_sv02_bad_bytes_are_shown_as_such(bench: Bench, cluster: LocalClus
 
 
 async def test_output_of_ended_pods_is_kept_until_it_was_read(bench: Bench, cluster: LocalCluster) -> None:
-    command = "echo hello from $WHO; exec python3 web.py"
     await route(cluster)
     for release in range(2, 10):
-        await cluster.workloads.apply(
-            spec(release, web(release, command=command, env={"WHO": f"v{release}"}))
-        )
+        command = f"echo hello from v{release}; exec python3 web.py"
+        await cluster.workloads.apply(spec(release, web(release, command=command)))
         await rolled_out(cluster, release)
     files = await cluster.pods.files()
     assert files[0].path == bench.edge.access_file
@@ -210,8 +209,14 @@ def test_the_tail_of_a_long_output_is_bounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "name"),
-    [("0\n", 0, None), ("128\n", 128, None), ("139\n", None, "SIGSEGV"), ("192\n", None, "SIGRTMAX"), ("255\n", 255, None)],
-)  # fmt: skip
+    [
+        ("0\n", 0, None),
+        ("128\n", 128, None),
+        ("139\n", None, "SIGSEGV"),
+        ("192\n", None, "SIGRTMAX"),
+        ("255\n", 255, None),
+    ],
+)
 def test_a_status_is_a_code_or_a_signal(tmp_path: Path, status: str, code: int, name: str) -> None:
     (tmp_path / "status").write_text(status)
     exit = PodDirectory(tmp_path).read_exit()
