@@ -101,12 +101,12 @@ async def _destroy(ann: Developer, say: Say) -> None:
 
 
 def _left(platform: Platform) -> list[Path]:
-    """Files of an app below the data directory."""
+    """Files of an app below the data directory; logs of "_" are what is nobody's."""
     return [
         file
         for folder in ("pods", "images", "venvs", "objects", "repos", "logs", "apps")
         for file in (platform.data / folder).rglob("*")
-        if file.is_file() and file.name != "access"
+        if file.is_file() and "_" not in file.parts
     ]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.conftest import QUICK
 from tests.e2e import show
-from tests.e2e.conftest import QUICK
 from tests.platform import Platform
 
 pytestmark = pytest.mark.e2e
