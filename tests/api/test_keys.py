@@ -4,8 +4,6 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
-
 from drycc.api.schemas.base import Listing
 from drycc.api.schemas.keys import Key
 from drycc.core import keys
@@ -63,41 +61,38 @@ async def test_nm10_a_key_belongs_to_one_id_and_one_user(
     assert (await api.call("GET", "/v2/keys/", token=bob)).json()["count"] == 0
 
 
-@pytest.mark.parametrize(
-    "id", ["me@laptop/home/id.pub", "a b.c@d", "schlüssel", "*.example.com", "x/y/", "100%", "a?b#c"]
-)
-async def test_nm08_an_id_may_hold_any_character(
-    api: Api, alice: str, bob: str, tmp_path: Path, id: str
-) -> None:
+ODD_IDS = ["me@laptop/home/id.pub", "a b.c@d", "schlüssel", "*.example.com", "x/y/", "100%", "a?b#c"]
+
+
+async def test_nm08_an_id_may_hold_any_character(api: Api, alice: str, bob: str, tmp_path: Path) -> None:
     public = make_key(tmp_path)
-    path = f"/v2/keys/{quote(id)}"
-    for end in ("", "/"):
-        if id.endswith("/"):
-            end = "/"
-        answer = await api.call("POST", "/v2/keys/", {"id": id, "public": public}, token=alice)
-        assert answer.status == 201, answer
-        assert (await api.call("DELETE", path + end, token=bob)).status == 404
-        assert (await api.call("GET", path + end, token=alice)).json()["id"] == id
-        assert (await api.call("DELETE", path + end, token=alice)).status == 204
-        gone = await api.call("DELETE", path + end, token=alice)
-        assert (gone.status, gone.json()) == (404, "No Key matches the given query.")
+    for id in ODD_IDS:
+        for end in ("/",) if id.endswith("/") else ("", "/"):
+            path = f"/v2/keys/{quote(id)}{end}"
+            answer = await api.call("POST", "/v2/keys/", {"id": id, "public": public}, token=alice)
+            assert answer.status == 201, answer
+            assert (await api.call("DELETE", path, token=bob)).status == 404
+            assert (await api.call("GET", path, token=alice)).json()["id"] == id
+            assert (await api.call("DELETE", path, token=alice)).status == 204
+            gone = await api.call("DELETE", path, token=alice)
+            assert (gone.status, gone.json()) == (404, "No Key matches the given query.")
 
 
-@pytest.mark.parametrize(
-    ("body", "answer"),
-    [
-        ({}, {"id": ["This field is required."], "public": ["This field is required."]}),
-        ({"id": "", "public": " "}, {key: ["This field may not be blank."] for key in ("id", "public")}),
-        ({"id": None, "public": "x"}, {"id": ["This field may not be null."]}),
-        ({"id": "a", "public": "ssh-rsa"}, {"public": [keys.BAD_BASE64]}),
-        ({"id": "a", "public": "ssh-rsa !!!! me"}, {"public": [keys.BAD_BASE64]}),
-        ({"id": "x" * 129, "public": "x"}, {"id": ["Ensure this field has no more than 128 characters."]}),
-        ({"id": "a\0b", "public": "x"}, {"id": ["Null characters are not allowed."]}),
-    ],
-)
-async def test_what_is_no_key(api: Api, alice: str, body: object, answer: object) -> None:
-    refused = await api.call("POST", "/v2/keys/", body, token=alice)
-    assert (refused.status, refused.json()) == (400, answer)
+NO_KEYS: list[tuple[object, object]] = [
+    ({}, {"id": ["This field is required."], "public": ["This field is required."]}),
+    ({"id": "", "public": " "}, {key: ["This field may not be blank."] for key in ("id", "public")}),
+    ({"id": None, "public": "x"}, {"id": ["This field may not be null."]}),
+    ({"id": "a", "public": "ssh-rsa"}, {"public": [keys.BAD_BASE64]}),
+    ({"id": "a", "public": "ssh-rsa !!!! me"}, {"public": [keys.BAD_BASE64]}),
+    ({"id": "x" * 129, "public": "x"}, {"id": ["Ensure this field has no more than 128 characters."]}),
+    ({"id": "a\0b", "public": "x"}, {"id": ["Null characters are not allowed."]}),
+]
+
+
+async def test_what_is_no_key(api: Api, alice: str) -> None:
+    for body, answer in NO_KEYS:
+        refused = await api.call("POST", "/v2/keys/", body, token=alice)
+        assert (refused.status, refused.json()) == (400, answer), body
 
 
 async def test_nm09_options_in_front_of_a_key_are_refused(api: Api, alice: str, tmp_path: Path) -> None:
