@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from drycc.backends.logstore.base import Line, LogStore, Reached
+from drycc.errors import Invalid
 from drycc.logs.output import Piece
 
 log = logging.getLogger("drycc.logs")
@@ -20,10 +21,17 @@ async def append_access(logs: LogStore, pod: str, pieces: Sequence[Piece]) -> No
             app, line = record
             records[app].append((line, piece.end))
     for app, found in records.items():
-        reached = await logs.reached(app, pod)
-        lines = [line for line, end in found if end > reached]
-        if lines:
-            await logs.append(app, lines, Reached(pod, found[-1][1]))
+        try:
+            await _append(logs, app, pod, found)
+        except Invalid as error:
+            log.warning("an access record is left out: %s", error)
+
+
+async def _append(logs: LogStore, app: str, pod: str, records: Sequence[tuple[Line, int]]) -> None:
+    reached = await logs.reached(app, pod)
+    lines = [line for line, end in records if end > reached]
+    if lines:
+        await logs.append(app, lines, Reached(pod, records[-1][1]))
 
 
 def _parse(text: str) -> tuple[str, Line] | None:
@@ -31,7 +39,8 @@ def _parse(text: str) -> tuple[str, Line] | None:
     try:
         record = json.loads(text)
         app, at, said = record["app"], datetime.fromisoformat(record["at"]), record["text"]
+        line = Line(at.astimezone(UTC), "access", str(said))
     except (ValueError, KeyError, TypeError):
         log.warning("an access record of %d characters is malformed", len(text))
         return None
-    return app, Line(at.astimezone(UTC), "access", said)
+    return (str(app), line) if app else None

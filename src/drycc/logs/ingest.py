@@ -8,7 +8,7 @@ from pathlib import Path
 from asyncinotify import Inotify, Mask
 
 from drycc.backends.cluster.base import Cluster, PodFile
-from drycc.backends.logstore.base import Line, LogStore, Reached
+from drycc.backends.logstore.base import LINE_BYTES, Line, LogStore, Reached
 from drycc.errors import Unavailable
 from drycc.kit import crash
 from drycc.kit.aio import within
@@ -20,6 +20,7 @@ log = logging.getLogger("drycc.logs")
 
 SWEEP_SECONDS = 1.0  # for new pods, and for what inotify did not tell
 BATCH_SECONDS = 0.05  # a file that grows slowly is looked at no more often
+RECORD_BYTES = 128 * 1024  # of an access record, whose text the store then cuts
 TURNS = 16  # files read at once; the others wait for their turn, in order
 
 
@@ -91,7 +92,8 @@ class Ingest:
     async def _begin(self, file: PodFile, group: asyncio.TaskGroup, inotify: Inotify) -> None:
         reached = await self._logs.reached(file.app, file.pod)
         try:
-            output = await asyncio.to_thread(Output, file.path, reached)
+            line_bytes = LINE_BYTES if file.app else RECORD_BYTES
+            output = await asyncio.to_thread(Output, file.path, reached, line_bytes)
         except FileNotFoundError:
             return  # removed since it was listed
         follower = _Follower(file, output)

@@ -43,9 +43,10 @@ class Turn:
 class Output:
     """A file of output that grows; `offset` is how far its lines are kept. Every method blocks."""
 
-    def __init__(self, path: Path, offset: int) -> None:
+    def __init__(self, path: Path, offset: int, line_bytes: int = LINE_BYTES) -> None:
         self.seen = 0  # its size at the last turn
         self._path = path
+        self._line_bytes = line_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._lock = Lock()  # a turn that nobody waits for any more ends before the file is closed
         self._punched = 0
@@ -73,7 +74,7 @@ class Output:
         start = self._start()
         data = os.pread(self._descriptor, TURN_BYTES, start)
         is_end = start + len(data) >= self.seen
-        pieces = split(data, start, is_over and is_end)
+        pieces = split(data, start, is_over and is_end, self._line_bytes)
         end = pieces[-1].end if pieces else start
         has_more = not is_end or len(pieces) == TURN_LINES
         return Turn(pieces, start - self.offset, end, has_more)
@@ -102,16 +103,16 @@ class Output:
         return 0
 
 
-def split(data: bytes, start: int, is_end: bool) -> list[Piece]:
+def split(data: bytes, start: int, is_end: bool, line_bytes: int = LINE_BYTES) -> list[Piece]:
     """The whole lines at the beginning of `data`, which stands at offset `start`, at most `TURN_LINES`."""
     pieces: list[Piece] = []
     position = 0
     while position < len(data) and len(pieces) < TURN_LINES:
-        newline = data.find(b"\n", position, position + LINE_BYTES + 1)
+        newline = data.find(b"\n", position, position + line_bytes + 1)
         if newline >= 0:
             text, position = _text(data[position:newline].removesuffix(b"\r")), newline + 1
-        elif len(data) - position > LINE_BYTES:
-            cut = _cut(data, position + LINE_BYTES)
+        elif len(data) - position > line_bytes:
+            cut = _cut(data, position + line_bytes)
             text, position = _text(data[position:cut]) + CUT, cut
         elif is_end:
             text, position = _text(data[position:].removesuffix(b"\r")), len(data)

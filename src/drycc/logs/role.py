@@ -1,4 +1,4 @@
-"""The role `logs`: keeps what the pods of this machine print, and shows it."""
+"""The role `logger`: keeps what the pods of this machine print, and shows it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,4 +36,4 @@ def routes(needs: Needs) -> Sequence[BaseRoute]:
     return [WebSocketRoute(path + slash, show) for path, show in paths.items() for slash in ("", "/")]
 
 
-ROLE = Role("logs", Needs, lifespan, routes)
+ROLE = Role("logger", Needs, lifespan, routes)

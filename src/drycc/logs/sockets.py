@@ -11,7 +11,7 @@ from drycc.errors import DryccError, Unavailable
 from drycc.kit.aio import cancel, within
 
 FIRST_MESSAGE_SECONDS: Final = 10.0
-CLOSE_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 1.0
 NORMAL, POLICY, TRY_LATER = 1000, 1008, 1013
 
 Messages = AsyncGenerator[str | bytes, None]
@@ -19,15 +19,17 @@ Closing = tuple[int, str]  # code and reason
 GONE: Final[Closing] = (0, "")
 
 
-async def receive_first(websocket: WebSocket) -> str | bytes:
-    """What the client asks; empty when it left or says nothing, and is gone then."""
+async def receive_first(websocket: WebSocket) -> str | bytes | None:
+    """What the client asks; None when it left, or said nothing in time and was closed."""
     try:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
             message = await websocket.receive()
     except TimeoutError:
         await websocket.close(POLICY, "the first message did not come in time")
-        return b""
-    return message.get("text") or message.get("bytes") or b""
+        return None
+    if message["type"] == "websocket.disconnect":
+        return None
+    return message.get("text") or message.get("bytes") or ""
 
 
 async def answer(websocket: WebSocket, messages: Messages, stall: float) -> None:
@@ -45,7 +47,8 @@ async def answer(websocket: WebSocket, messages: Messages, stall: float) -> None
         await cancel(leaving)
     if closing != GONE:
         code, reason = closing
-        await within(CLOSE_SECONDS, _close(websocket, code, reason))
+        patience = stall if code == NORMAL else CLOSE_SECONDS  # what was sent before is still on its way
+        await within(patience, _close(websocket, code, reason))
 
 
 async def _send_all(websocket: WebSocket, messages: Messages, stall: float) -> Closing:

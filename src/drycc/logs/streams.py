@@ -35,13 +35,13 @@ class Streams:
     async def stream_app(self, websocket: WebSocket) -> None:
         """Lines of the app as the client prints them; with `follow` until the time is over."""
         app = await self._admit(websocket)
-        if app and (message := await receive_first(websocket)):
+        if app and (message := await receive_first(websocket)) is not None:
             await answer(websocket, self._show_app(app.id, message), self._stall)
 
     async def stream_pod(self, websocket: WebSocket) -> None:
         """What one pod printed, and nothing else; with `follow` until it ends."""
         app = await self._admit(websocket)
-        if app and (message := await receive_first(websocket)):
+        if app and (message := await receive_first(websocket)) is not None:
             shown = self._show_pod(app.id, websocket.path_params["pod"], message)
             await answer(websocket, shown, self._stall)
 
