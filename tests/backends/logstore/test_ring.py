@@ -261,6 +261,30 @@ async def test_retention_bounds_the_disk(tmp_path: Path, small: LocalLogStore) -
     assert SMALL / 2 < size <= SMALL + 16 * 1024
 
 
+async def test_lines_that_came_one_by_one_take_little_space(tmp_path: Path) -> None:
+    """Closed segments are rewritten; cursors and offsets of before stay what they were."""
+    text = (
+        "10.0.0.1 - - GET /path/{n} HTTP/1.1 200 some-user-agent/1.0 with a few more words in it, 140 bytes"
+    )
+    cursors = []
+    async with LocalLogStore(tmp_path, LIMIT) as store:
+        for n in range(12_000):
+            pod = "foo-web-1" if n % 1000 else "foo-web-2"
+            await store.append("foo", [line(f"{n} {text.format(n=n):<130}", pod)], Reached(pod, n + 1))
+            if n % 900 == 0:
+                cursors.append((n + 1, (await store.read("foo", tail=0)).cursor))
+        closed = sorted((tmp_path / "foo").glob("*.log"))[:-1]
+        lines = int(sorted((tmp_path / "foo").glob("*.log"))[-1].name.split("-")[0], 16)
+        assert closed
+        assert sum(file.stat().st_size for file in closed) / lines < 80
+    async with LocalLogStore(tmp_path, LIMIT) as store:
+        assert await store.reached("foo", "foo-web-1") == 12_000
+        assert await store.reached("foo", "foo-web-2") == 11_001
+        assert numbers(await read_all(store, pod="foo-web-2")) == list(range(0, 12_000, 1000))
+        for number, cursor in cursors:
+            assert numbers(await read_all(store, cursor)) == list(range(number, 12_000))
+
+
 def cuts(count: int) -> Iterator[int]:
     choose = random.Random(4)
     return (choose.randrange(1, 40) for _ in range(count))

@@ -24,6 +24,7 @@ from drycc.backends.logstore.blocks import (
     encode,
     pack,
 )
+from drycc.backends.logstore.compaction import join_blocks
 from drycc.backends.logstore.reading import Segment, View
 from drycc.kit import crash
 from drycc.kit.ids import now
@@ -135,17 +136,20 @@ class Segments:
         if not self._directory.exists():
             self._directory.mkdir(parents=True)
             _sync(self._directory.parent)
-        path = self._directory / f"{self.view.end:016x}-{self.view.life}.log"
         self._reached = _without_old(self._reached)
-        data = encode(_head(self.view.end, self._reached))
-        part = self._directory / "part"
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        _sync(self._directory)
-        self._show([*self.view.segments, Segment(self.view.end, path, len(data))], ())
+        path = self._directory / f"{self.view.end:016x}-{self.view.life}.log"
+        size = _write_whole(path, [_head(self.view.end, self._reached)])
+        closed = [*self.view.segments[:-1], *map(self._compact, self.view.segments[-1:])]
+        self._show([*closed, Segment(self.view.end, path, size)], ())
+
+    def _compact(self, segment: Segment) -> Segment:
+        """Rewrite a segment that is closed, when that makes it smaller; readers see the same lines."""
+        blocks = [block for block in segment.blocks() if block.count]
+        joined = list(join_blocks(blocks))
+        if len(joined) > len(blocks) // 2:
+            return segment
+        size = _write_whole(segment.path, [_head(segment.first, self._reached), *joined])
+        return replace(segment, size=size)
 
     def _drop_oldest(self) -> None:
         segments = self.view.segments
@@ -237,6 +241,19 @@ def _newest(blocks: Sequence[Block]) -> tuple[Block, ...]:
 
 def _segment(path: Path) -> Segment:
     return Segment(int(path.stem.partition("-")[0], 16), path, path.stat().st_size)
+
+
+def _write_whole(path: Path, blocks: Iterable[Block]) -> int:
+    """A durable file of these blocks, or the one that was there before; gives its size."""
+    data = b"".join(encode(block) for block in blocks)
+    part = path.with_name("part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    _sync(path.parent)
+    return len(data)
 
 
 def _write(path: Path, data: bytes) -> None:
