@@ -1,9 +1,12 @@
 # Leads the session of one pod: leader.sh <pod directory> <image tree or ""> <program> [argument ...]
 # Signals go to the whole group; we stay until the program has ended and record how.
-trap : HUP INT QUIT TERM
-pod=$1 tree=$2
+trap told=yes HUP INT QUIT TERM
+pod=$1 tree=$2 told=
 shift 2
 exec 3>&2 2>/dev/null # our own words on a signal ("Terminated") are none of the program's output
 fill() { [ -z "$tree" ] || { command -p cp -a --reflink=auto "$tree/." . && command -p chmod -R u+w .; }; }
-cd "$pod/root" && fill 2>&3 3>&- && "$@" 2>&3 3>&-
-echo "$?" >"$pod/status.new" && command -p mv "$pod/status.new" "$pod/status"
+cd "$pod/root" && (fill) 2>&3 3>&-
+code=$?
+if [ -n "$told" ]; then code=143; elif [ "$code" = 0 ]; then (exec "$@") 2>&3 3>&-; code=$?; fi
+echo "$code" >"$pod/status" # no temporary name: a second signal would kill `mv`
+exit "$code"

@@ -91,7 +91,8 @@ async def start(pod: LocalPod, launch: Launch) -> None:
         argv = (*LEADER, str(pod.directory.path), str(launch.tree or ""), *launch.argv)
         pod.process = await process.spawn(argv, launch.env, output=pod.directory.out)
     except (OSError, ValueError) as error:
-        await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {error}")
+        why = error.strerror if isinstance(error, OSError) else error
+        await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {why}")
         return
     pod.record.pid, pod.record.start_time = pod.process.pid, pod.process.start_time
     await asyncio.to_thread(pod.directory.save, pod.record)
@@ -151,8 +152,9 @@ def _fail(pod: LocalPod, reason: str) -> None:
 def _note_exit(pod: LocalPod, status: int | None) -> Exit:
     """What the leader has noted; else what we saw of the leader itself, noted for the next of us."""
     seen = pod.directory.read_exit()
-    if seen is None and status is not None and os.WIFSIGNALED(status):
-        pod.directory.write_status(128 + os.WTERMSIG(status))
+    if seen is None and status is not None:
+        code = os.waitstatus_to_exitcode(status)
+        pod.directory.write_status(code if code >= 0 else 128 - code)
         seen = pod.directory.read_exit()
     return seen or Exit(None, None, now())
 
