@@ -96,6 +96,9 @@ class Builder:
     async def add_app(self, id: str, owner: str = "ann") -> None:
         await apps.create(self.db, self.keyring, self.users[owner], id=id)
 
+    async def destroy_app(self, id: str) -> None:
+        await apps.destroy(self.db, self.nudges, await apps.find(self.db, id))
+
     async def rows(self, model: type[Base]) -> list[Any]:
         async def body(session: Any) -> list[Any]:
             return list(await session.scalars(sa.select(model)))

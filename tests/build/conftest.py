@@ -11,13 +11,17 @@ from tests.conftest import MIGRATIONS
 
 
 @pytest.fixture
-async def builder(tmp_path: Path) -> AsyncIterator[Builder]:
-    """Serving, with a worker."""
+async def idle_builder(tmp_path: Path) -> AsyncIterator[Builder]:
     async with open_database(f"sqlite+aiosqlite:///{tmp_path}/drycc.db") as db:
         await db.migrate(MIGRATIONS)
-        made = await open_builder(db, tmp_path)
-        async with made.working(), made.serving():
-            yield made
+        yield await open_builder(db, tmp_path)
+
+
+@pytest.fixture
+async def builder(idle_builder: Builder) -> AsyncIterator[Builder]:
+    """Serving, with a worker."""
+    async with idle_builder.working(), idle_builder.serving():
+        yield idle_builder
 
 
 @pytest.fixture

@@ -16,15 +16,18 @@ from io import FileIO
 from pathlib import Path
 from uuid import UUID
 
-from asyncssh import SSHServerProcess
+from asyncssh import BreakReceived, SignalReceived, SSHServerProcess, TerminalSizeChanged
 
 from drycc.build import repository
 from drycc.build.refs import MOST_REFS, Update, parse_update
 from drycc.build.repository import LIVE, Incoming, Repositories
 from drycc.build.terminal import describe, make_lines
 from drycc.errors import DryccError
+from drycc.kit.aio import cancel
 
 STALLED = 300.0  # seconds for which a client may take nothing of what we say
+SIGNALS = (BreakReceived, SignalReceived, TerminalSizeChanged)  # raised by reads of a channel
+CHUNK = 256 * 1024
 ENDING = 30.0  # seconds for git to end once it has its answer
 
 
@@ -129,16 +132,22 @@ async def _talk() -> AsyncIterator[_Talk]:
     (asked, ask), (answered, answer) = _pipe(), _pipe()
     question = asyncio.StreamReader(loop=loop)
     hearing, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(question), asked)
-    speaking, flow = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), answer
-    )
+    writer = await _open_writer(answer)
     try:
-        yield _Talk(question, asyncio.StreamWriter(speaking, flow, None, loop), (ask, answered))
+        yield _Talk(question, writer, (ask, answered))
     finally:
         hearing.close()
-        speaking.close()
+        writer.close()
         ask.close()
         answered.close()
+
+
+async def _open_writer(pipe: FileIO) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, flow = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
+    )
+    return asyncio.StreamWriter(transport, flow, None, loop)
 
 
 def _pipe() -> tuple[FileIO, FileIO]:
@@ -176,14 +185,29 @@ async def _serve(
     )
     for file in (stdin, stdout, stderr, *pass_on):
         file.close()
+    writer = await _open_writer(to_git)
+    feeding = asyncio.create_task(_feed(process, writer))
     try:
-        await process.redirect(stdin=to_git, stdout=from_git, stderr=errors, send_eof=False)
+        await process.redirect(stdout=from_git, stderr=errors, send_eof=False)
         yield child
     finally:
+        await cancel(feeding)
+        writer.close()
         if child.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
+
+
+async def _feed(process: SSHServerProcess[bytes], git: asyncio.StreamWriter) -> None:
+    """Hand git what the client sends. A redirection by asyncssh loses the end: asyncio closes a pipe whose
+    protocol appends to its buffer, and then ends, while it is resumed.
+    """
+    with suppress(ConnectionError, *SIGNALS):  # git has ended, and told the client why; or ends now
+        while data := await process.stdin.read(CHUNK):
+            git.write(data)
+            await git.drain()
+    git.close()
 
 
 async def _hear(talk: _Talk, path: Path) -> Push | None:

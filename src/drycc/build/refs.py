@@ -83,14 +83,14 @@ def _skipped(update: Update, chosen: Update) -> str:
 
 def _why_not(update: Update) -> str:
     if update.ref.startswith(BRANCHES):
-        return (
-            "this is no branch name that can be deployed; give it another, as in git push <remote> HEAD:main"
-        )
+        return "this name cannot be deployed; give it another: git push <remote> HEAD:refs/heads/main"
     if update.ref.startswith("refs/tags/"):
         tag = update.ref.removeprefix("refs/tags/")
         return f"a tag is not deployed; push its commit: git push <remote> '{tag}^{{commit}}:refs/heads/main'"
-    return "only branches are deployed; push the commit to one: git push <remote> HEAD:main"
+    return "only branches are deployed; push the commit to one: git push <remote> HEAD:refs/heads/main"
 
 
 _DELETION = "nothing can be deleted here; to remove the app use drycc apps destroy"
-_MANY = "one push deploys one branch; push it alone, or name it main: git push <remote> <branch>:main"
+_MANY = (
+    "one push deploys one branch; push it alone, or name it main: git push <remote> <branch>:refs/heads/main"
+)

@@ -20,8 +20,9 @@ from pygit2.enums import RepositoryOpenFlag
 WHOLE = "refs/drycc/commits"  # with all history: what pushers are told that we have
 CUT = "refs/drycc/shallow"  # of pushes from shallow clones
 LIVE = "live"  # the namespace that clones see
+_LIVE_HEAD = f"refs/namespaces/{LIVE}/HEAD"
+_LIVE_MAIN = f"refs/namespaces/{LIVE}/refs/heads/main"
 HEAD = "ref: refs/heads/main\n"
-BRANCH = f"refs/namespaces/{LIVE}/refs/heads/main"
 
 _CONFIG = """\
 [core]
@@ -67,8 +68,7 @@ class Repositories:
         """The app's repository, made when it is not there yet."""
         path = self.root / f"{app}.git"
         if not (path / "HEAD").exists():
-            _lay_out(path, _CONFIG, f"refs/namespaces/{LIVE}", "pushes")
-            (path / f"refs/namespaces/{LIVE}/HEAD").write_text(f"ref: {BRANCH}\n")
+            _lay_out(path, _CONFIG, "pushes")
             (path / "HEAD").write_text(HEAD)
         return path
 
@@ -127,12 +127,12 @@ def publish(app: Path, sha: str | None) -> None:
     """Make a clone give this commit, or an empty repository when there is none."""
     with _lock:
         repository = _open(app)
-        present = repository.references.get(BRANCH)
-        if sha is None or sha not in repository:
-            if present is not None:
-                present.delete()
-        elif present is None or str(present.target) != sha:
-            repository.references.create(BRANCH, sha, force=True)
+        if sha is not None and sha in repository:
+            repository.references.create(_LIVE_MAIN, sha, force=True)
+            repository.references.create(_LIVE_HEAD, _LIVE_MAIN, force=True)
+            return
+        for name in {_LIVE_HEAD, _LIVE_MAIN}.intersection(repository.references):
+            repository.references.delete(name)
 
 
 def _open(path: Path) -> pygit2.Repository:

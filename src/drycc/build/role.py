@@ -47,8 +47,8 @@ async def lifespan(needs: Needs) -> AsyncIterator[None]:
     ports = Ports(needs.db, needs.objects, needs.nudges, repositories, hooks, limit, asyncio.Event())
     sessions = Sessions(ports)
     async with (
-        running(("sweep", lambda: _sweep(needs, repositories))),
         listen(settings.ssh_listen, host_key, needs.db, sessions),
+        running(("sweep", lambda: _sweep(needs, repositories))),
     ):
         yield
 

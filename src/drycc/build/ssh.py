@@ -22,14 +22,11 @@ MOST_CONNECTIONS = 100  # from one address
 MOST_KEYS = 20  # that one connection may offer: agents hold many
 UNKNOWN = "the key {} is not known here; add it with: drycc keys add <file>.pub\n"
 
-# ssh-audit finds no fault in these; AES-GCM first, since it is the fastest.
+# ssh-audit finds no fault in these. The client's order decides, and OpenSSH's begins with ChaCha20, which
+# costs a third of the speed: so there is AES-GCM alone, which every client of the last ten years knows.
 ALGORITHMS: dict[str, Any] = {
     "kex_algs": ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
-    "encryption_algs": [
-        "aes128-gcm@openssh.com",
-        "aes256-gcm@openssh.com",
-        "chacha20-poly1305@openssh.com",
-    ],
+    "encryption_algs": ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"],
     "mac_algs": ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"],
     "compression_algs": None,
 }
@@ -61,7 +58,7 @@ class Connection(asyncssh.SSHServer):
         self._open[self._address] += 1
         _acknowledge_at_once(conn)
         if self._open[self._address] > MOST_CONNECTIONS:
-            conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "too many connections from your address")
+            conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open[self._address] -= 1
