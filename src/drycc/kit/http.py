@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,19 +58,17 @@ _secret_value = re.compile(
 _secret_path = re.compile(r"(/auth/token/)[^/?\s]+")
 
 
-def wrap_routes(app: ASGIApp) -> ASGIApp:
+def wrap_routes(app: Starlette) -> ASGIApp:
     """All that a request passes before the routes of the roles and a response behind them."""
-    app = Errors(app)
-    app = LimitHeaders(app)
-    app = CollapseSlashes(app)
-    app = CORSMiddleware(
-        app,
+    app.add_middleware(Errors)  # inside Starlette's own answer to exceptions
+    cors = CORSMiddleware(
+        CollapseSlashes(LimitHeaders(app)),
         allow_origins=["*"],
         allow_methods=["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=CORS_HEADERS,
         expose_headers=[name.decode() for name, _ in VERSION_HEADERS],
     )
-    return AccessLog(AddHeaders(app, VERSION_HEADERS))
+    return AccessLog(AddHeaders(cors, VERSION_HEADERS))
 
 
 class Json(JSONResponse):
