@@ -54,10 +54,12 @@ async def test_a_child_gets_the_named_descriptors_and_nothing_else_of_ours(tmp_p
 
 
 async def test_find_sees_only_the_exact_token(tmp_path: Path) -> None:
-    argv = (SH, "-c", "exec sleep 60")
-    one = await process.spawn(argv, CLEAN | {"TOKEN": f"{tmp_path}"}, output=None)
-    two = await process.spawn(argv, CLEAN | {"TOKEN": f"{tmp_path}2"}, output=None)
-    three = await process.spawn(argv, CLEAN | {"MY_TOKEN": f"{tmp_path}"}, output=None)
+    argv = (SH, "-c", "echo up; kill -STOP $$")
+    output = tmp_path / "out"
+    one = await process.spawn(argv, CLEAN | {"TOKEN": f"{tmp_path}"}, output=output)
+    two = await process.spawn(argv, CLEAN | {"TOKEN": f"{tmp_path}2"}, output=output)
+    three = await process.spawn(argv, CLEAN | {"MY_TOKEN": f"{tmp_path}"}, output=output)
+    await _wait_text(output, "up\nup\nup\n")
     try:
         assert await process.find("TOKEN", str(tmp_path)) == [one]
         assert process.read_variable(one, "TOKEN") == str(tmp_path)
@@ -69,7 +71,7 @@ async def test_find_sees_only_the_exact_token(tmp_path: Path) -> None:
         assert process.read_variable(one, "TOKEN") is None
     finally:
         for child in (one, two, three):
-            await process.stop(child, 5)
+            await process.stop(child, 0)
             await process.ended(child)
     assert await process.find("TOKEN", str(tmp_path)) == []
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -45,7 +45,11 @@ def remove_tree(path: Path) -> None:
 
 
 def delete_tree(path: Path) -> None:
-    shutil.rmtree(path, onerror=_unlock)
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _unlock(path)
+        shutil.rmtree(path)
 
 
 def remove_leftovers(parent: Path) -> None:
@@ -54,13 +58,10 @@ def remove_leftovers(parent: Path) -> None:
         delete_tree(path)
 
 
-def _unlock(function: Callable[[str], object], path: str, _: object) -> None:
-    """Make the directory writable and try once more; what was deleted meanwhile is fine."""
-    if not os.path.lexists(path):
-        return
-    os.chmod(os.path.dirname(path), 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        function(path)
+def _unlock(path: Path) -> None:
+    """Make every directory below `path` ours to change."""
+    path.chmod(0o700)
+    for parent, names, _ in os.walk(path):
+        for name in names:
+            if not os.path.islink(os.path.join(parent, name)):
+                os.chmod(os.path.join(parent, name), 0o700)
