@@ -299,6 +299,7 @@ async def _listen(settings: Settings, routes: list[BaseRoute]) -> AsyncIterator[
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # any client could name another address as its own
         server_header=False,
         timeout_graceful_shutdown=DRAIN,
         ws_max_size=1024 * 1024,

@@ -39,7 +39,14 @@ PASSWORD = "correct horse battery"
 async def listen(app: ASGIApp) -> AsyncIterator[int]:
     """A real server around the app; gives its port."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, http="httptools", lifespan="off", log_config=None, access_log=False
+        app,
+        host="127.0.0.1",
+        port=0,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     socket = config.bind_socket()
