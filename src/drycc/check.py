@@ -10,6 +10,7 @@ from pathlib import Path
 from drycc import main
 from drycc.backends.db import Database, is_migrated, open_database
 from drycc.errors import DryccError, Invalid
+from drycc.kit.sockets import bind_listener
 from drycc.names import LINES, is_builder_known
 from drycc.settings import Settings
 
@@ -66,7 +67,7 @@ async def _addresses(settings: Settings) -> str:
     found = []
     for setting in ("http_listen", "ssh_listen", "edge_listen"):
         address = getattr(settings, setting)
-        main.bind(address, f"DRYCC_{setting.upper()}").close()
+        bind_listener(address, f"DRYCC_{setting.upper()}").close()
         found.append(f"{address} is free")
     return ", ".join(found)
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from drycc import __version__, settings
 from drycc.errors import DryccError, Invalid
 from drycc.settings import Settings
 
-Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
+Command = Callable[[argparse.Namespace, Settings], Coroutine[None, None, None]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -31,7 +31,9 @@ from drycc.core import identity
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
 from drycc.errors import Conflict, Invalid, Unavailable
+from drycc.kit.aio import task_group
 from drycc.kit.http import wrap_routes
+from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
 from drycc.names import is_builder_known
 from drycc.settings import Settings
@@ -136,7 +138,7 @@ def running_pid(settings: Settings) -> int | None:
 async def _wait_for_end(pid: int) -> None:
     fd = os.pidfd_open(pid)
     ended = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(fd, lambda: ended.done() or ended.set_result(None))
+    asyncio.get_running_loop().add_reader(fd, _settle, ended, None)
     try:
         await asyncio.wait_for(ended, 120)
     finally:
@@ -252,26 +254,13 @@ def _watch_signals() -> "asyncio.Future[int]":
     loop = asyncio.get_running_loop()
     came: asyncio.Future[int] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda number=number: came.done() or came.set_result(number))
+        loop.add_signal_handler(number, _settle, came, number)
     return came
 
 
-def bind(address: str, setting: str) -> socket.socket:
-    """A listening socket; raises `Conflict` that names the setting when the port is taken."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), int(port)))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise Conflict(
-            f"cannot listen on {address}: {error.strerror}; free it or set {setting} to another address"
-        ) from None
-    listener.setblocking(False)
-    return listener
+def _settle(future: "asyncio.Future[Any]", result: object) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 class _Server(uvicorn.Server):
@@ -305,8 +294,8 @@ async def _listen(settings: Settings, routes: list[BaseRoute]) -> AsyncIterator[
         ws_max_size=1024 * 1024,
     )
     server = _Server(config)
-    listener = bind(settings.http_listen, "DRYCC_HTTP_LISTEN")
-    async with asyncio.TaskGroup() as group:
+    listener = bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN")
+    async with task_group() as group:
         group.create_task(server.serve([listener]), name="http")
         await server.is_up.wait()
         try:

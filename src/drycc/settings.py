@@ -87,7 +87,7 @@ def rows(settings: Settings) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def _parse(item: Field[Any], value: Any) -> Any:
-    kind = type(item.default)
+    kind: type[Any] = type(item.default)
     try:
         return kind(value)
     except (TypeError, ValueError):

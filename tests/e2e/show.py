@@ -1,6 +1,7 @@
 """The tour of a platform's life, told as it goes: `make show` prints it, and a test runs the same."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,14 +101,12 @@ async def _destroy(ann: Developer, say: Say) -> None:
     say("destroy leaves no process, no file, no row and no route")
 
 
-def _left(platform: Platform) -> list[Path]:
+def _left(platform: Platform) -> list[str]:
     """Files of an app below the data directory; logs of "_" are what is nobody's."""
-    return [
-        file
-        for folder in ("pods", "images", "venvs", "objects", "repos", "logs", "apps")
-        for file in (platform.data / folder).rglob("*")
-        if file.is_file() and "_" not in file.parts
-    ]
+    folders = ("pods", "images", "venvs", "objects", "repos", "logs", "apps")
+    walks = (os.walk(platform.data / folder) for folder in folders)
+    files = (f"{path}/{name}" for walk in walks for path, _, names in walk for name in names)
+    return [file for file in files if "/logs/_/" not in file]
 
 
 def _told(stderr: str) -> str:

@@ -1,9 +1,9 @@
 """The SSH server: who may connect, with which algorithms, and how fast it answers."""
 
+import asyncio
 import logging
 import os
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +14,14 @@ import asyncssh
 from drycc.backends.db import Database
 from drycc.build.session import Sessions
 from drycc.core import keys
-from drycc.errors import Conflict, Unavailable
+from drycc.errors import Unavailable
+from drycc.kit.aio import within
+from drycc.kit.sockets import bind_listener
 
 log = logging.getLogger("drycc.build")
 
 MOST_CONNECTIONS = 100  # from one address
+CLOSING = 5.0  # seconds for a connection to end
 MOST_KEYS = 20  # that one connection may offer: agents hold many
 UNKNOWN = "the key {} is not known here; add it with: drycc keys add <file>.pub\n"
 
@@ -40,30 +43,28 @@ CHANNELS: dict[str, Any] = {
     "window": 2 * 1024 * 1024,  # larger ones hold the loop longer
     "max_pktsize": 256 * 1024,
 }
+Open = dict[asyncssh.SSHServerConnection, str]  # connections, with the client's address
 TIMES: dict[str, Any] = {"login_timeout": 10, "keepalive_interval": 30, "keepalive_count_max": 3}
 
 
 class Connection(asyncssh.SSHServer):
     """One client: public keys only, each looked up once."""
 
-    def __init__(self, db: Database, open: Counter[str]) -> None:
+    def __init__(self, db: Database, open: Open) -> None:
         self._db = db
-        self._open = open  # connections by address
+        self._open = open
         self._known: dict[str, bool] = {}
-        self._address = ""
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._conn = conn
-        self._address = str(conn.get_extra_info("peername", ("",))[0])
-        self._open[self._address] += 1
+        address = str(conn.get_extra_info("peername", ("",))[0])
+        self._open[conn] = address
         _acknowledge_at_once(conn)
-        if self._open[self._address] > MOST_CONNECTIONS:
+        if list(self._open.values()).count(address) > MOST_CONNECTIONS:
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._open[self._address] -= 1
-        if not self._open[self._address]:
-            del self._open[self._address]
+        self._open.pop(self._conn, None)
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -97,31 +98,25 @@ async def listen(
     address: str, host_key: asyncssh.SSHKey, db: Database, sessions: Sessions
 ) -> AsyncIterator[int]:
     """Serve SSH on `host:port` while the body runs, then drain; gives the port. Raises `Conflict`."""
-    host, _, port = address.rpartition(":")
-    open: Counter[str] = Counter()
-    try:
-        acceptor = await asyncssh.listen(
-            host.strip("[]"),
-            int(port),
-            server_factory=lambda: Connection(db, open),
-            process_factory=sessions.handle,
-            server_host_keys=[host_key],
-            server_version="drycc",
-            reuse_address=True,
-            **(ALGORITHMS | CHANNELS | TIMES),
-        )
-    except OSError as error:
-        raise Conflict(
-            f"cannot listen for SSH on {address}: {error.strerror};"
-            " set DRYCC_SSH_LISTEN to a free address, or stop what uses this one"
-        ) from error
+    open: Open = {}
+    acceptor = await asyncssh.listen(
+        sock=bind_listener(address, "DRYCC_SSH_LISTEN"),
+        server_factory=lambda: Connection(db, open),
+        process_factory=sessions.handle,
+        server_host_keys=[host_key],
+        server_version="drycc",
+        **(ALGORITHMS | CHANNELS | TIMES),
+    )
     log.info("SSH on %s", address)
     try:
         yield acceptor.get_port()
     finally:
         acceptor.close()
         await sessions.drain()
-        await acceptor.wait_closed()
+        for connection in list(open):
+            connection.close()
+        await within(CLOSING, asyncio.gather(*(connection.wait_closed() for connection in list(open))))
+        await within(CLOSING, acceptor.wait_closed())
 
 
 def load_host_key(directory: Path) -> asyncssh.SSHKey:

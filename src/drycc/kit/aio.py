@@ -27,9 +27,21 @@ async def supervise(name: str, body: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A TaskGroup from which a lone failure comes out as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from failures.exceptions[0].__cause__
+
+
+@asynccontextmanager
 async def running(*tasks: tuple[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
     """Supervise the named endless tasks while the body runs; a failure for good ends the body."""
-    async with asyncio.TaskGroup() as group:
+    async with task_group() as group:
         started = [group.create_task(supervise(name, body), name=name) for name, body in tasks]
         try:
             yield

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from drycc.backends.cluster.base import Cluster
 from drycc.backends.cluster.local.adopt import Left, end_stray, look_around
+from drycc.backends.cluster.local.app_pods import Surroundings
 from drycc.backends.cluster.local.changes import Changes
-from drycc.backends.cluster.local.controller import Surroundings
 from drycc.backends.cluster.local.edge.control import Edge
 from drycc.backends.cluster.local.edge.snapshot import AppRoutes
 from drycc.backends.cluster.local.images import Images
@@ -38,13 +38,13 @@ class LocalCluster(Cluster):
         """End every pod and the edge, one line each; afterwards the cluster is of no use any more."""
         await asyncio.gather(*(controller.leave() for controller in self._apps.values()))
         for controller in self._apps.values():
-            for pod in controller.pods:
+            for pod in controller.pods.present:
                 say(f"stopping {pod.record.name}")
         running = [pod for pod in self._one_offs.pods.values() if not pod.over.is_set()]
         for pod in running:
             say(f"stopping {pod.record.name}")
         await asyncio.gather(
-            *(controller.close(keeps_output=True) for controller in self._apps.values()),
+            *(controller.pods.end_all() for controller in self._apps.values()),
             *(self._one_offs.cancel(pod.record.one_off) for pod in running),
         )
         say("stopping the edge")
@@ -57,7 +57,7 @@ class LocalCluster(Cluster):
             self._apps.open(record)
         for pod in left.pods:
             if pod.record.kind == "workload":
-                self._apps[pod.record.app].adopt(pod)
+                self._apps[pod.record.app].pods.adopt(pod)
             else:
                 self._one_offs.adopt(pod)
 

@@ -17,10 +17,11 @@ from time import monotonic
 
 from drycc import __version__
 from drycc.backends.cluster.local.edge.snapshot import Snapshot, dump
-from drycc.backends.cluster.local.edge.sockets import bind_control, bind_listener
+from drycc.backends.cluster.local.edge.sockets import bind_control
 from drycc.errors import Unavailable
 from drycc.kit import process
 from drycc.kit.aio import cancel, supervise, within
+from drycc.kit.sockets import bind_listener
 
 log = logging.getLogger("drycc.edge")
 
@@ -58,7 +59,7 @@ class Edge:
         for old in await self._find():
             await self._take_over(old)
         if self._process is None:
-            self._listener = self._listener or bind_listener(self._listen)
+            self._listener = self._listener or bind_listener(self._listen, "DRYCC_EDGE_LISTEN")
             await self._spawn()
         self._watcher = asyncio.create_task(supervise("edge", self._watch), name="edge")
 

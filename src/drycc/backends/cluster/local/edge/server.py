@@ -15,9 +15,10 @@ from drycc.backends.cluster.local.edge.client import Client
 from drycc.backends.cluster.local.edge.commands import listen_control
 from drycc.backends.cluster.local.edge.pods import Table
 from drycc.backends.cluster.local.edge.snapshot import load
-from drycc.backends.cluster.local.edge.sockets import BACKLOG, bind_control, bind_listener
+from drycc.backends.cluster.local.edge.sockets import bind_control
 from drycc.errors import Invalid
 from drycc.kit.aio import running, within
+from drycc.kit.sockets import BACKLOG, bind_listener
 
 log = logging.getLogger("drycc.edge")
 
@@ -88,7 +89,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 async def serve(environ: Mapping[str, str]) -> None:
     listen = environ.get("DRYCC_EDGE_LISTEN", "127.0.0.1:8080")
-    listener = _inherit(environ.get("DRYCC_EDGE_FD")) or bind_listener(listen)
+    listener = _inherit(environ.get("DRYCC_EDGE_FD")) or bind_listener(listen, "DRYCC_EDGE_LISTEN")
     control = _inherit(environ.get("DRYCC_EDGE_CONTROL_FD")) or bind_control(
         Path(environ["DRYCC_EDGE_SOCKET"])
     )

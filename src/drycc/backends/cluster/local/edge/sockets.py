@@ -1,31 +1,10 @@
-"""The two sockets of an edge: where clients come in, and where the platform speaks to it."""
+"""The socket on which the platform speaks to its edge."""
 
-import errno
 import os
 import socket
 from pathlib import Path
 
-from drycc.errors import Conflict, Invalid
-
-BACKLOG = 1024
-
-
-def bind_listener(listen: str) -> socket.socket:
-    """Listen on host:port; raises `Conflict` when that is taken or not ours, `Invalid` when it is none."""
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-    except (ValueError, OverflowError, socket.gaierror):
-        raise Invalid(f"DRYCC_EDGE_LISTEN: {listen!r} is no host:port of this machine") from None
-    except OSError as error:
-        why = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        raise Conflict(
-            f"the address of the edge, {listen}, {why}; set DRYCC_EDGE_LISTEN to another one"
-        ) from error
-    listener.setblocking(False)
-    return listener
+BACKLOG = 16
 
 
 def bind_control(path: Path) -> socket.socket:
