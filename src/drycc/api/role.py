@@ -16,7 +16,8 @@ from drycc.api.routers import apps, auth, builds, configs, health, keys, pods, r
 from drycc.core.identity import Throttle
 from drycc.core.tokens import TOPIC, forget
 from drycc.kit.aio import running
-from drycc.kit.http import Errors, FinalSlash, Json, JsonBody, answer_no_page
+from drycc.kit.body import JsonBody
+from drycc.kit.http import Errors, FinalSlash, Json, answer_no_page
 from drycc.roles import Role
 
 ROUTERS = (health, auth, tokens, keys, apps, builds, configs, releases, pods)
