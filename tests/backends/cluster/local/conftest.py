@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from drycc.backends.cluster.local.cluster import LocalCluster, open_behind
 from drycc.backends.cluster.local.edge.snapshot import EMPTY, Snapshot
 from drycc.backends.cluster.local.environment import INSTANCE
 from drycc.backends.cluster.local.site import Site
+from drycc.errors import Unavailable
 from drycc.kit import process
 
 WEB = """
@@ -41,6 +43,7 @@ class Notebook:
     access_file: Path
     snapshot: Snapshot = EMPTY
     journal: list[str] = field(default_factory=list)
+    is_away: bool = False
 
     async def start(self) -> None: ...
 
@@ -51,6 +54,8 @@ class Notebook:
 
     async def apply(self, snapshot: Snapshot) -> None:
         assert snapshot.generation > self.snapshot.generation
+        if self.is_away:
+            raise Unavailable("the edge did not answer")
         self.snapshot = snapshot
         pods = sorted(endpoint.pod for app in snapshot.apps.values() for endpoint in app.pods)
         self.journal.append(f"apply {' '.join(pods)}")
@@ -106,6 +111,8 @@ class Bench:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
         (image / "complete").write_text(json.dumps({"digest": "sha256:00", "venv": venv}))
+        an_hour_ago = time.time() - 3600
+        os.utime(image / "complete", (an_hour_ago, an_hour_ago))
         return f"{app}:{build}"
 
     async def processes(self) -> list[int]:

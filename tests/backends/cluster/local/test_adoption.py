@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -197,21 +198,25 @@ class Machine:
         answer = await asyncio.to_thread(exchange, self.port, "GET", f"/{name}", headers, None, 10)
         return answer.status, answer.body.decode()
 
-    async def serve_and_die(self) -> None:
-        """Another process deploys the app and is killed while it serves."""
+    async def serve_and_die(self, at: str = "") -> None:
+        """Another process deploys the app and is killed while it serves, or dies at a named point."""
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.backends.cluster.local.driver", str(self.bench.data)),
             *(str(self.run), self.bench.instance, f"127.0.0.1:{self.port}"),
             cwd=ROOT,
+            env=os.environ | {"DRYCC_CRASH": at},
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
         try:
             async with asyncio.timeout(30):
-                assert await child.stdout.readline() == b"serving\n"
+                assert await child.stdout.readline() == (b"" if at else b"serving\n")
+                if at:
+                    assert await child.wait() == 137
         finally:
-            child.kill()
-            await child.wait()
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
 
 
 @pytest.fixture
@@ -240,6 +245,20 @@ async def test_apps_serve_while_the_platform_is_dead(machine: Machine) -> None:
         assert await machine.get("WHO") == (200, "new")
         await cluster.routes.remove("blog")
         assert (await machine.get("WHO"))[0] == 404
+
+
+async def test_a_death_right_after_the_turn_is_nothing_to_the_app(machine: Machine) -> None:
+    await machine.serve_and_die(at="rollout.turned")
+    pids = await machine.bench.processes()
+    assert await machine.get("WHO") == (200, "")
+    async with machine.open() as cluster:
+        for app in ("shop", "blog"):
+            await route(cluster, app)
+            assert await machine.get("WHO") == (200, "")
+        await cluster.workloads.apply(spec(1, web(2, replicas=2)))
+        await rolled_out(cluster, 2, 2)
+        assert await machine.get("WHO") == (200, "")
+        assert set(pids) <= set(await machine.bench.processes())
 
 
 async def test_requests_lost_by_no_deploy(machine: Machine) -> None:

@@ -166,6 +166,7 @@ async def test_collect_keeps_what_is_named_used_or_made(
     for build in (2, 3, 4):
         bench.add_image(build, {"web.py": WEB}, venv=str(venvs / "used") if build == 3 else None)
     (bench.data / "images/blog/5/tree").mkdir(parents=True)
+    (bench.data / "images" / bench.add_image(6, {}).replace(":", "/") / "complete").touch()
     bench.add_image(1, {}, app="gone")
     bench.add_image(1, {}, app="busy")
     await cluster.workloads.apply(spec(1, web(2, image="blog:2")))
@@ -174,7 +175,8 @@ async def test_collect_keeps_what_is_named_used_or_made(
     await cluster.pods.run(OneOff("build-1", "busy", "build", 0, "busy:2", "", {}))
 
     await cluster.pods.collect({"blog": frozenset({3})})
-    assert sorted(path.name for path in (bench.data / "images/blog").iterdir()) == ["2", "3"]
+    left = sorted(path.name for path in (bench.data / "images/blog").iterdir())
+    assert left == ["2", "3", "6"], "2 is used, 3 named, 6 too young to be known"
     assert [path.name for path in venvs.iterdir()] == ["used"]
     assert list((bench.data / "images/gone").iterdir()) == []
     assert [path.name for path in (bench.data / "images/busy").iterdir()] == ["1"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drycc.backends.cluster.base import ObservedWorkload, Stale
+from drycc.backends.cluster.local import controller
 from drycc.backends.cluster.local.cluster import LocalCluster
 from tests.backends.cluster.local.conftest import (
     WEB,
@@ -73,6 +74,22 @@ async def test_new_pods_serve_before_old_ones_stop(bench: Bench, cluster: LocalC
     assert (pod_directory(bench, min(new)) / "root/static/page").read_text() == "two"
     for pod in old:
         assert not (pod_directory(bench, pod) / "root").exists(), "of an ended pod only the output is kept"
+
+
+async def test_nothing_stops_before_the_edge_has_turned(
+    bench: Bench, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "ASK_AGAIN", 0.1)
+    await route(cluster)
+    await cluster.workloads.apply(spec(1, web(2)))
+    old = (await rolled_out(cluster, 2)).pods[0]
+    bench.edge.is_away = True
+    await cluster.workloads.apply(spec(2, web(3)))
+    seen = await observed(cluster, lambda seen: seen.ready == 1)
+    assert (seen.release, seen.serving, seen.old) == (3, 0, 1)
+    assert [pod.state for pod in seen.pods if pod.name == old.name] == ["up"]
+    bench.edge.is_away = False
+    await rolled_out(cluster, 3)
 
 
 async def test_a_restart_replaces_pods_of_the_same_release(cluster: LocalCluster) -> None:

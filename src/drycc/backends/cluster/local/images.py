@@ -5,6 +5,7 @@ the image's virtual environment, `venvs/<app>/<digest>/`, when it has one.
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from drycc.backends.cluster.local.durable import read_json, remove_leftovers, re
 from drycc.backends.cluster.local.pod import Launch, LocalPod
 from drycc.backends.cluster.local.site import Site
 
+YOUNG = 60.0  # seconds after its completion for which an image is never collected
 NO_IMAGE = "this cluster runs only images built from a push; there is no image {}"
 
 
@@ -61,7 +63,7 @@ class Images:
             if app.name in building:
                 continue
             for image in _list_directories(app):
-                if f"{app.name}:{image.name}" not in kept:
+                if f"{app.name}:{image.name}" not in kept and not _is_young(image):
                     remove_tree(image)
         for app in _list_directories(self._site.venvs):
             if app.name not in building:
@@ -73,6 +75,14 @@ class Images:
         for venv in _list_directories(app):
             if str(venv) not in used:
                 remove_tree(venv)
+
+
+def _is_young(image: Path) -> bool:
+    """Its release may be on record since a moment ago, and not be known to who asked for the sweep."""
+    try:
+        return time.time() - (image / "complete").stat().st_mtime < YOUNG
+    except FileNotFoundError:
+        return False
 
 
 def _list_directories(parent: Path) -> list[Path]:

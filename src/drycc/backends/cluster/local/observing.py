@@ -11,7 +11,7 @@ from drycc.backends.cluster.local.pod import LocalPod
 def observe_app(controller: AppController, served: Collection[str]) -> Observed:
     """`served` names the pods that get requests, as the edge has confirmed."""
     specs = controller.applied()
-    ptypes = sorted({*specs, *(pod.record.ptype for pod in controller.pods)})
+    ptypes = sorted({*specs, *(pod.record.ptype for pod in controller.pods.present)})
     workloads = {ptype: _observe(controller, ptype, specs.get(ptype), served) for ptype in ptypes}
     return Observed(controller.record.app, controller.record.generation, workloads)
 
@@ -19,7 +19,7 @@ def observe_app(controller: AppController, served: Collection[str]) -> Observed:
 def _observe(
     controller: AppController, ptype: str, spec: WorkloadSpec | None, served: Collection[str]
 ) -> ObservedWorkload:
-    pods = [pod for pod in controller.pods if pod.record.ptype == ptype]
+    pods = [pod for pod in controller.pods.present if pod.record.ptype == ptype]
     staying = [pod for pod in pods if not pod.is_stopping]
     current = [pod for pod in staying if is_current(pod, spec)]
     ready = [pod for pod in current if pod.is_ready]

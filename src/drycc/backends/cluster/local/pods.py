@@ -23,7 +23,7 @@ class LocalPods(Pods):
         listed = [pod.view(is_current=False) for pod in self._one_offs.of(app)]
         if app in self._apps:
             specs = self._apps[app].applied()
-            for pod in self._apps[app].pods:
+            for pod in self._apps[app].pods.present:
                 listed.append(pod.view(is_current=is_current(pod, specs.get(pod.record.ptype))))
         return sorted(listed, key=lambda pod: pod.started, reverse=True)
 
@@ -45,13 +45,14 @@ class LocalPods(Pods):
     async def forget(self, id: str) -> None:
         await self._one_offs.forget(id)
         for controller in list(self._apps.values()):
-            for pod in [pod for pod in controller.over if pod.record.name == id]:
-                await controller.forget(pod)
+            for pod in [pod for pod in controller.pods.over if pod.record.name == id]:
+                await controller.pods.forget(pod)
 
     async def files(self) -> Sequence[PodFile]:
         """One-offs are not among them: their output goes to whoever started them."""
         access = PodFile("edge", "", "", 0, self._apps.around.routing.router.access_file, is_over=False)
-        return [access, *(_file(pod) for controller in self._apps.values() for pod in controller.printed())]
+        printed = (pod for controller in self._apps.values() for pod in controller.pods.printed())
+        return [access, *(_file(pod) for pod in printed)]
 
     async def collect(self, images: Mapping[str, frozenset[int]]) -> None:
         kept = {f"{app}:{build}" for app, builds in images.items() for build in builds}
@@ -65,7 +66,7 @@ class LocalPods(Pods):
     def _all(self) -> Iterator[LocalPod]:
         yield from self._one_offs.pods.values()
         for controller in self._apps.values():
-            yield from (*controller.pods, *controller.over)
+            yield from (*controller.pods.present, *controller.pods.over)
 
 
 def _file(pod: LocalPod) -> PodFile:

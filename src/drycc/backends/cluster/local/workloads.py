@@ -6,8 +6,9 @@ import pwd
 from collections.abc import Mapping
 
 from drycc.backends.cluster.base import AppSpec, Observed, Routes, RouteTable, Workloads
+from drycc.backends.cluster.local.app_pods import Surroundings
 from drycc.backends.cluster.local.changes import Changes, Subscription
-from drycc.backends.cluster.local.controller import AppController, Surroundings
+from drycc.backends.cluster.local.controller import AppController
 from drycc.backends.cluster.local.observing import observe_app
 from drycc.backends.cluster.local.one_offs import OneOffs
 from drycc.backends.cluster.local.record import AppRecord
@@ -51,13 +52,19 @@ class LocalWorkloads(Workloads):
         if app in self._apps:
             self._apps[app].record.hosts = ()
             await around.routing.publish()
-            await self._apps[app].close(keeps_output=False)
+            await self._end(self._apps[app])
         await self._one_offs.remove(app)
         await around.images.remove_app(app)
         await asyncio.to_thread((around.site.apps / f"{app}.json").unlink, missing_ok=True)
         self._apps.pop(app, None)
         await around.routing.publish()
         self._changes.tell(app)
+
+    async def _end(self, controller: AppController) -> None:
+        await controller.leave()
+        await controller.pods.end_all()
+        for pod in list(controller.pods.over):
+            await controller.pods.forget(pod)
 
     async def facts(self) -> Mapping[str, str]:
         site = self._apps.around.site
