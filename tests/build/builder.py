@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import sqlalchemy as sa
 
 from drycc.backends.db import Database
@@ -197,3 +198,20 @@ async def open_builder(db: Database, home: Path) -> Builder:
     await made.add_user("bob")
     await made.add_app("shop")
     return made
+
+
+@asynccontextmanager
+async def connect(
+    builder: Builder, *names: str, **options: Any
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    client_keys = [str(builder.home / name) for name in names or ("ann",)]
+    async with asyncssh.connect(
+        "127.0.0.1",
+        builder.port,
+        username="git",
+        client_keys=client_keys,
+        known_hosts=None,
+        config=[],
+        **options,
+    ) as connection:
+        yield connection

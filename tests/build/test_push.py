@@ -3,13 +3,16 @@
 import asyncio
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from drycc.build import role
+from drycc.build.git import collect_garbage
+from drycc.build.session import packet
 from drycc.core.models import Build
-from tests.build.builder import WEB, Builder
+from tests.build.builder import WEB, Builder, connect
 from tests.cluster import Finished
 from tests.waiting import until
 
@@ -348,7 +351,39 @@ async def test_fifty_small_pushes_lose_none_of_their_ends(builder: Builder) -> N
     assert not processes_of(builder.home)
     assert not leftovers(builder)
     (kept,) = builder.home.glob("data/repos/*.git")
+    assert len(list(kept.glob("objects/pack/*.pack"))) == 50
+    await collect_garbage(kept)
+    assert len(list(kept.glob("objects/pack/*.pack"))) == 1
     await builder.git("fsck", "--full", cwd=kept)
+    await builder.git("clone", "-q", builder.remote(), "copy", cwd=builder.home)
+
+
+async def test_what_a_dead_platform_left_is_removed_by_the_next(idle_builder: Builder) -> None:
+    builder = idle_builder
+
+    async def data() -> AsyncIterator[bytes]:
+        yield b"tar"
+
+    async with builder.serving():
+        await builder.push(await builder.make_repository(WEB), ":main", code=1)
+    (kept,) = builder.home.glob("data/repos/*.git")
+    (kept / "pushes/dead/objects/tmp_objdir-incoming-x").mkdir(parents=True)
+    await builder.objects.put("sources/shop/orphan.tar", data())
+    async with builder.serving():
+        assert not leftovers(builder)
+        assert await builder.objects.list("sources/") == []
+
+
+async def test_a_client_that_dies_while_it_sends_leaves_nothing(builder: Builder) -> None:
+    async with connect(builder) as connection:
+        process = await connection.create_process("git-receive-pack shop", encoding=None)
+        await process.stdout.read(4)
+        asked = f"{'0' * 40} {'a' * 40} refs/heads/main\0report-status"
+        process.stdin.write(packet(asked) + b"0000PACK\0\0\0\2\0\0\0\1")
+        await until(lambda: leftovers(builder))
+        connection.abort()
+    await until(lambda: not leftovers(builder))
+    await until(lambda: not processes_of(builder.home))
 
 
 async def test_a_destroyed_apps_repository_goes_with_it(builder: Builder) -> None:

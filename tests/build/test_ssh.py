@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncssh
@@ -14,26 +12,9 @@ from drycc.build.session import Refused, parse_command
 from drycc.build.ssh import load_host_key
 from drycc.core import keys
 from drycc.errors import Conflict, Unavailable
-from tests.build.builder import WEB, Builder
+from tests.build.builder import WEB, Builder, connect
 
 COMMAND = "git-receive-pack '/shop.git'"
-
-
-@asynccontextmanager
-async def connect(
-    builder: Builder, *names: str, **options: Any
-) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    client_keys = [str(builder.home / name) for name in names or ("ann",)]
-    async with asyncssh.connect(
-        "127.0.0.1",
-        builder.port,
-        username="git",
-        client_keys=client_keys,
-        known_hosts=None,
-        config=[],
-        **options,
-    ) as connection:
-        yield connection
 
 
 async def test_ping_is_answered_and_everything_else_refused(builder: Builder) -> None:
@@ -276,3 +257,10 @@ async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(builder: B
         writer.write(b"SSH-2.0-x\r\n".ljust(size, b"\0")[:size])
         writer.transport.abort()
     assert (await builder.ssh("ping")).out == "pong"
+
+
+async def test_an_idle_connection_does_not_hold_our_end_back(idle_builder: Builder) -> None:
+    async with asyncio.timeout(5):
+        async with idle_builder.serving():
+            connection = await connect(idle_builder).__aenter__()
+        await connection.wait_closed()

@@ -11,23 +11,25 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from io import FileIO
 from pathlib import Path
 from uuid import UUID
 
-from asyncssh import BreakReceived, SignalReceived, SSHServerProcess, TerminalSizeChanged
+from asyncssh import BreakReceived, DisconnectError, SignalReceived, SSHServerProcess, TerminalSizeChanged
 
 from drycc.build import repository
-from drycc.build.refs import MOST_REFS, Update, parse_update
-from drycc.build.repository import LIVE, Incoming, Repositories
+from drycc.build.hook import Question, Talk, hear, open_talk
+from drycc.build.pipes import open_pipe, open_writer
+from drycc.build.repository import LIVE, Repositories
 from drycc.build.terminal import describe, make_lines
-from drycc.errors import DryccError
-from drycc.kit.aio import cancel
+from drycc.errors import DryccError, Unavailable
+from drycc.kit.aio import cancel, within
 
 STALLED = 300.0  # seconds for which a client may take nothing of what we say
-SIGNALS = (BreakReceived, SignalReceived, TerminalSizeChanged)  # raised by reads of a channel
+OVER = (DisconnectError, BreakReceived, SignalReceived, TerminalSizeChanged)  # raised by reads of a channel
 CHUNK = 256 * 1024
+TRANSFER = 3600.0  # seconds for a pack, either way
+COLLECTING = 600.0  # seconds for a garbage collection
 ENDING = 30.0  # seconds for git to end once it has its answer
 
 
@@ -45,9 +47,7 @@ class GitEnded(DryccError):
 class Push:
     """A push whose objects are in quarantine; what it says is read by the pusher as `remote: …`."""
 
-    updates: Sequence[Update]
-    options: Sequence[str]
-    incoming: Incoming
+    question: Question
     answer: asyncio.StreamWriter
     status: int = 1  # git's own, once it has ended
 
@@ -62,16 +62,6 @@ class Push:
             raise ConnectionResetError("the client takes nothing any more") from None
 
 
-def install_hook(directory: Path) -> None:
-    """Write the hook that asks us; git would silently accept a push if it weren't executable."""
-    directory.mkdir(parents=True, exist_ok=True)
-    hook = directory / "pre-receive"
-    part = directory / "pre-receive.part"
-    part.write_bytes(files("drycc.build").joinpath("hooks/pre-receive").read_bytes())
-    part.chmod(0o755)
-    part.replace(hook)
-
-
 @asynccontextmanager
 async def receive_pack(
     process: SSHServerProcess[bytes], repositories: Repositories, app: UUID, hooks: Path
@@ -81,10 +71,12 @@ async def receive_pack(
     """
     path = await asyncio.to_thread(repositories.open_push, app)
     try:
-        async with _talk() as talk, _serve_receive(process, path, hooks, talk) as child:
-            push = await _hear(talk, path)
-            if push is None:
+        async with open_talk() as talk, _serve_receive(process, path, hooks, talk) as child:
+            async with _deadline():
+                question = await hear(talk, path)
+            if question is None:
                 raise GitEnded(await _end_unasked(child, path))
+            push = Push(question, talk.answer)
             verdict = "reject"
             try:
                 yield push
@@ -101,8 +93,37 @@ async def receive_pack(
 
 async def upload_pack(process: SSHServerProcess[bytes], path: Path) -> int:
     """Serve a clone or fetch of what is published; gives git's status."""
-    async with _serve(process, ("upload-pack", str(path)), environment(GIT_NAMESPACE=LIVE)) as child:
+    env = environment(GIT_NAMESPACE=LIVE)
+    async with _serve(process, ("upload-pack", str(path)), env) as child, _deadline():
         return await child.wait()
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(TRANSFER):
+            yield
+    except TimeoutError:
+        raise Unavailable(f"this took longer than {TRANSFER:.0f} s; try again over a faster line") from None
+
+
+async def collect_garbage(path: Path) -> None:
+    """Join the packs of many pushes into one when there are too many; what no reference needs goes later."""
+    settings = ("gc.auto=6700", "gc.autoPackLimit=30", "gc.autoDetach=false")
+    options = [word for setting in settings for word in ("-c", setting)]
+    child = await asyncio.create_subprocess_exec(
+        *("git", *options, "gc", "--auto", "--quiet"),
+        cwd=path,
+        env=environment(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await within(COLLECTING, child.wait())
+    finally:
+        await _kill(child)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -117,47 +138,8 @@ def environment(**more: str) -> dict[str, str]:
     } | more
 
 
-@dataclass(frozen=True, slots=True)
-class _Talk:
-    """Two pipes to the hook: its question, our answer, and the ends that the hook gets."""
-
-    question: asyncio.StreamReader
-    answer: asyncio.StreamWriter
-    theirs: tuple[FileIO, FileIO]
-
-
-@asynccontextmanager
-async def _talk() -> AsyncIterator[_Talk]:
-    loop = asyncio.get_running_loop()
-    (asked, ask), (answered, answer) = _pipe(), _pipe()
-    question = asyncio.StreamReader(loop=loop)
-    hearing, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(question), asked)
-    writer = await _open_writer(answer)
-    try:
-        yield _Talk(question, writer, (ask, answered))
-    finally:
-        hearing.close()
-        writer.close()
-        ask.close()
-        answered.close()
-
-
-async def _open_writer(pipe: FileIO) -> asyncio.StreamWriter:
-    loop = asyncio.get_running_loop()
-    transport, flow = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
-    )
-    return asyncio.StreamWriter(transport, flow, None, loop)
-
-
-def _pipe() -> tuple[FileIO, FileIO]:
-    """The reading and the writing end; unlike bare numbers, a file may be closed twice."""
-    reading, writing = os.pipe()
-    return FileIO(reading, "rb"), FileIO(writing, "wb")
-
-
 def _serve_receive(
-    process: SSHServerProcess[bytes], path: Path, hooks: Path, talk: _Talk
+    process: SSHServerProcess[bytes], path: Path, hooks: Path, talk: Talk
 ) -> AbstractAsyncContextManager[Process]:
     argv = ("-c", f"core.hooksPath={hooks}", "receive-pack", str(path))
     ask, answered = talk.theirs
@@ -173,7 +155,7 @@ async def _serve(
     pass_on: Sequence[FileIO] = (),
 ) -> AsyncIterator[Process]:
     """Run git with the channel as its standard streams; afterwards nothing of its group is left."""
-    (stdin, to_git), (from_git, stdout), (errors, stderr) = _pipe(), _pipe(), _pipe()
+    (stdin, to_git), (from_git, stdout), (errors, stderr) = open_pipe(), open_pipe(), open_pipe()
     child = await asyncio.create_subprocess_exec(
         *("git", *argv),
         stdin=stdin,
@@ -185,7 +167,7 @@ async def _serve(
     )
     for file in (stdin, stdout, stderr, *pass_on):
         file.close()
-    writer = await _open_writer(to_git)
+    writer = await open_writer(to_git)
     feeding = asyncio.create_task(_feed(process, writer))
     try:
         await process.redirect(stdout=from_git, stderr=errors, send_eof=False)
@@ -193,53 +175,26 @@ async def _serve(
     finally:
         await cancel(feeding)
         writer.close()
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+        await _kill(child)
+
+
+async def _kill(child: Process) -> None:
+    """End it with its whole group, unless it has ended by itself."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
 
 
 async def _feed(process: SSHServerProcess[bytes], git: asyncio.StreamWriter) -> None:
     """Hand git what the client sends. A redirection by asyncssh loses the end: asyncio closes a pipe whose
     protocol appends to its buffer, and then ends, while it is resumed.
     """
-    with suppress(ConnectionError, *SIGNALS):  # git has ended, and told the client why; or ends now
+    with suppress(ConnectionError, *OVER):
         while data := await process.stdin.read(CHUNK):
             git.write(data)
             await git.drain()
     git.close()
-
-
-async def _hear(talk: _Talk, path: Path) -> Push | None:
-    """What the hook asks; None when git ended without calling it."""
-    pid = await talk.question.readline()
-    if not pid:
-        return None
-    updates = await _read_updates(talk.question)
-    options, incoming = await asyncio.to_thread(_look, int(pid), path)
-    return Push(updates, options, incoming, talk.answer)
-
-
-async def _read_updates(question: asyncio.StreamReader) -> Sequence[Update]:
-    """All of them, or the first that are more than anybody may name."""
-    updates: list[Update] = []
-    while (line := await question.readline()) != b".\n":
-        if not line:
-            raise ConnectionResetError("git ended while it asked")
-        if len(updates) <= MOST_REFS:
-            updates.append(parse_update(line))
-    return updates
-
-
-def _look(pid: int, path: Path) -> tuple[Sequence[str], Incoming]:
-    """Push options and objects, from the waiting hook's environment: exact, whatever bytes an option has."""
-    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    environ = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    count = int(environ.get("GIT_PUSH_OPTION_COUNT", "0"))
-    options = [environ[f"GIT_PUSH_OPTION_{number}"] for number in range(count)]
-    boundary = environ.get("GIT_SHALLOW_FILE", "")
-    shallow = (path / boundary).read_text().split() if boundary else ()
-    return options, Incoming(path, path / environ["GIT_QUARANTINE_PATH"], shallow)
 
 
 async def _explain(push: Push, refusal: Exception) -> None:

@@ -16,6 +16,7 @@ from drycc.core import builds
 from drycc.core.apps import AppRef
 from drycc.core.identity import Identity
 from drycc.errors import PushRejected
+from drycc.kit.crash import point
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ class Target:
 
 async def receive(push: Push, target: Target, ports: Ports) -> None:
     """Returns when the pushed commit serves; raises `PushRejected` with the reason when it does not."""
-    refs.check_options(push.options)
-    choice = refs.choose(push.updates)
-    spec = await asyncio.to_thread(read_spec, push.incoming, choice.sha, ports.tree_limit)
+    refs.check_options(push.question.options)
+    choice = refs.choose(push.question.updates)
+    spec = await asyncio.to_thread(read_spec, push.question.incoming, choice.sha, ports.tree_limit)
     await _tell(push, choice, spec)
-    await asyncio.to_thread(repository.keep, push.incoming, target.repository, choice.sha)
+    await asyncio.to_thread(repository.keep, push.question.incoming, target.repository, choice.sha)
     key = await archive(ports.objects, target.repository, target.app.id, choice.sha)
-    source = builds.Source(choice.sha, spec.stack, key, spec.procfile)
-    build = await builds.queue(ports.db, ports.nudges, target.app.uuid, target.user.id, source)
+    point("source.stored")
+    build = await _queue(push, target, builds.Source(choice.sha, spec.stack, key, spec.procfile), ports)
     await _follow(push, build, target.announced, ports)
 
 
@@ -60,6 +61,18 @@ async def _tell(push: Push, choice: refs.Choice, spec: Spec) -> None:
     await push.say(f"-----> {spec.detected} app, {choice.branch} at {choice.sha[:8]}")
     for note in spec.notes:
         await push.say(f" !     {note}")
+
+
+async def _queue(push: Push, target: Target, source: builds.Source, ports: Ports) -> int:
+    """Queue the build; a client that goes away meanwhile leaves none that nobody knows of."""
+    queueing = asyncio.create_task(
+        builds.queue(ports.db, ports.nudges, target.app.uuid, target.user.id, source)
+    )
+    try:
+        return await asyncio.shield(queueing)
+    except asyncio.CancelledError:
+        await _abandon(push, await queueing, ports)
+        raise
 
 
 async def _follow(push: Push, build: int, announced: asyncio.Event, ports: Ports) -> None:
@@ -74,9 +87,13 @@ async def _follow(push: Push, build: int, announced: asyncio.Event, ports: Ports
             raise PushRejected(
                 f"the platform restarts; build {build} goes on without this terminal"
             ) from gone
-        if "keep" not in push.options:
-            await builds.cancel(ports.db, ports.nudges, build, "the pusher went away")
+        await _abandon(push, build, ports)
         raise
     outcome = await builds.outcome(ports.db, build)
     if not outcome.has_succeeded:
         raise PushRejected(outcome.text or "the build ended without a release")
+
+
+async def _abandon(push: Push, build: int, ports: Ports) -> None:
+    if "keep" not in push.question.options:
+        await builds.cancel(ports.db, ports.nudges, build, "the pusher went away")

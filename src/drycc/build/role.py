@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from drycc.backends.db import Database
 from drycc.backends.nudges.base import Nudges
 from drycc.backends.objects.base import ObjectStore
-from drycc.build.git import install_hook
+from drycc.build import source
+from drycc.build.git import collect_garbage
+from drycc.build.hook import install_hook
 from drycc.build.push import Ports
 from drycc.build.repository import Repositories
 from drycc.build.session import Sessions
 from drycc.build.ssh import listen, load_host_key
-from drycc.core import apps
-from drycc.core.models import App
+from drycc.core import apps, builds
+from drycc.core.models import App, Build
 from drycc.kit.aio import running, within
 from drycc.roles import Role
 from drycc.settings import Settings
@@ -43,6 +45,7 @@ async def lifespan(needs: Needs) -> AsyncIterator[None]:
     host_key = await asyncio.to_thread(load_host_key, data / "ssh")
     await asyncio.to_thread(install_hook, hooks)
     await asyncio.to_thread(repositories.sweep_pushes)
+    await source.sweep(needs.objects, {row.source for row in await needs.db.read(_waiting)})
     limit = settings.tree_limit
     ports = Ports(needs.db, needs.objects, needs.nudges, repositories, hooks, limit, asyncio.Event())
     sessions = Sessions(ports)
@@ -54,13 +57,16 @@ async def lifespan(needs: Needs) -> AsyncIterator[None]:
 
 
 async def _sweep(needs: Needs, repositories: Repositories) -> None:
-    """Remove the repositories of destroyed apps, as soon as we hear of it."""
+    """Remove the repositories of destroyed apps as soon as we hear of it; now and then tidy the others."""
     async with needs.nudges.subscribe(apps.TOPIC) as nudged:
         while True:
             present = await asyncio.to_thread(repositories.list)
-            rows = await needs.db.read(sa.select(App.uuid))
-            await asyncio.to_thread(repositories.remove, present - {row.uuid for row in rows})
-            await within(SWEEP_EVERY, anext(nudged))
+            gone = present - {row.uuid for row in await needs.db.read(sa.select(App.uuid))}
+            await asyncio.to_thread(repositories.remove, gone)
+            if not await within(SWEEP_EVERY, anext(nudged)):
+                for app in present - gone:
+                    await collect_garbage(repositories.open(app))
 
 
+_waiting = sa.select(Build.source).where(Build.state.in_(builds.OPEN))
 ROLE = Role("builder", Needs, lifespan)

@@ -53,18 +53,24 @@ class Session:
 
     async def run(self) -> None:
         """Do the command; always ends with an exit status while the client is there."""
-        status = 1
         try:
             status = await self._run(self.process.command)
-        except ConnectionError:
-            log.info("the client went away")
+        except ConnectionError as error:
+            log.info("a client went away: %s", error)
+            await self._end(1)
         except Exception as error:  # noqa: BLE001 - logged, and the user gets its number
-            self.process.stderr.write(f" !     {describe(error)}\n".encode())
+            await self._end(1, f" !     {describe(error)}\n")
+        else:
+            await self._end(status)
+
+    async def _end(self, status: int, text: str = "") -> None:
         with suppress(ConnectionError, TimeoutError):
+            self.process.stderr.write(text.encode())
             async with asyncio.timeout(LAST_WORDS):
                 await self.process.stdout.drain()  # without it the end of git's answer is lost
                 await self.process.stderr.drain()
-        self.process.exit(status)
+        with suppress(ConnectionError):
+            self.process.exit(status)
 
     async def _run(self, command: str | None) -> int:
         if command == "ping":

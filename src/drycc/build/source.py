@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -12,14 +12,22 @@ from drycc.backends.objects.base import ObjectStore
 from drycc.build.git import environment
 from drycc.errors import Unavailable
 
+PREFIX = "sources/"
 CHUNK = 256 * 1024
 
 
 async def archive(objects: ObjectStore, repository: Path, app: str, sha: str) -> str:
     """Store the commit's files durably; gives the object's key. Never more than a chunk is in memory."""
-    key = f"sources/{app}/{uuid4().hex}.tar"
+    key = f"{PREFIX}{app}/{uuid4().hex}.tar"
     await objects.put(key, _pack(repository, sha))
     return key
+
+
+async def sweep(objects: ObjectStore, wanted: Collection[str]) -> None:
+    """Delete all sources but these: those of ended builds, and of pushes that died before there was one."""
+    for key in await objects.list(PREFIX):
+        if key not in wanted:
+            await objects.delete(key)
 
 
 async def _pack(repository: Path, sha: str) -> AsyncIterator[bytes]:
