@@ -45,6 +45,17 @@ ROLES: dict[str, roles.Role[Any]] = {role.name: role for role in (LOGGER, WORKER
 DRAIN = 30  # seconds for HTTP requests under way when we stop
 
 
+BACKENDS = {"cluster_url": "local:", "nudges_url": "memory:", "logs_url": "local:", "objects_url": "file://"}
+
+
+def check_backends(settings: Settings) -> None:
+    """Raises `Invalid` for a URL that no adapter opens."""
+    for name, scheme in BACKENDS.items():
+        url = getattr(settings, name)
+        if not url.startswith(scheme):
+            raise Invalid(f"DRYCC_{name.upper()}: {url!r} is not supported yet, only {scheme}")
+
+
 def choose_roles(names: str) -> list[roles.Role[Any]]:
     """The roles that are named, all with an empty text; raises `Invalid`."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -56,6 +67,7 @@ def choose_roles(names: str) -> list[roles.Role[Any]]:
 
 async def serve(settings: Settings) -> None:
     """Be the platform until a signal: SIGTERM leaves pods and edge running, SIGINT stops them too."""
+    check_backends(settings)
     chosen = choose_roles(settings.roles)
     with lock_data(settings):
         stopping = _watch_signals()

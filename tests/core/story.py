@@ -183,7 +183,8 @@ class Story:
         return {w.ptype: (numbers[w.release_uuid], w.replicas) for w in found}
 
     async def build(self, id: int) -> Build:
-        return next(row for row in await self.rows(Build, Build.id) if row.id == id)
+        found: Build = next(row for row in await self.rows(Build, Build.id) if row.id == id)
+        return found
 
     async def lines(self, id: int) -> list[str]:
         async with asyncio.timeout(5):

@@ -35,7 +35,7 @@ class Developer:
         await self.platform.git("init", "-q", "-b", "main", cwd=repository)
         return repository
 
-    async def push(self, app: str, repository: Path, files: dict[str, str], *, code: int = 0) -> Done:
+    async def push(self, app: str, repository: Path, files: dict[str, str], *, code: int | None = 0) -> Done:
         """Commit these files and push them."""
         await self.platform.commit(repository, files)
         return await self.platform.push(app, repository, code=code, key=self.key)

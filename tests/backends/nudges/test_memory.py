@@ -19,7 +19,7 @@ async def test_ids_arrive_once_in_order_for_each_subscriber() -> None:
 async def test_a_wait_that_was_cancelled_loses_nothing() -> None:
     nudges = await open_nudges("memory:")
     async with nudges.subscribe("jobs") as nudged:
-        waiting = asyncio.create_task(anext(nudged))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(nudged))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
