@@ -64,7 +64,7 @@ class Client(asyncio.BufferedProtocol):
         """The client may still wait for its answer; without a whole request there is none to wait for."""
         self._is_at_end = True
         is_tunnel = self._current is not None and self._current.is_tunnel
-        if is_tunnel or self._receiving is not None:
+        if is_tunnel or self._lingers_until or self._receiving is not None:
             self.transport.close()
         self.advance()
         return True
@@ -111,11 +111,10 @@ class Client(asyncio.BufferedProtocol):
 
     def advance(self) -> None:
         """Begin the next request, or send on what has come of the one in progress."""
+        self._begin_next()
         if self._current is None and self._tail is not None:
             self._feed(memoryview(self.take_tail()))  # the upgrade was declined
-        while self._current is None and self._queue and not self._lingers_until:
-            self._current = self._queue.popleft()
-            self._current.begin()
+            self._begin_next()
         if self._current is not None:
             self._current.flush()
         elif self._refusal is not None:
@@ -123,6 +122,11 @@ class Client(asyncio.BufferedProtocol):
         elif self._is_at_end:
             self.transport.close()
         self.balance()
+
+    def _begin_next(self) -> None:
+        while self._current is None and self._queue and not self._lingers_until:
+            self._current = self._queue.popleft()
+            self._current.begin()
 
     def balance(self) -> None:
         """Read from the client only what somebody takes."""

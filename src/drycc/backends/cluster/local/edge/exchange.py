@@ -1,14 +1,16 @@
-"""One request and its answer: which pod gets it, what is passed on, and how it ends.
+"""One request on its way: which pod gets it, what is passed on, and how it ends.
 
-A request is sent to a second pod only when not one byte of it went to the first, or when it may be
-repeated and came on a connection that had been closed before (RFC 9112, 9.3.1).
+A request goes to a second pod only when not one byte of it went to the first, or when it may be
+repeated and the reused connection it went to was closed without an answer (RFC 9112, 9.3.1).
 """
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from drycc.backends.cluster.local.edge import headers, pages
+from drycc.backends.cluster.local.edge import pages
 from drycc.backends.cluster.local.edge.access import mask
+from drycc.backends.cluster.local.edge.answer import CONTINUE, Answer
+from drycc.backends.cluster.local.edge.headers import FieldList
 from drycc.backends.cluster.local.edge.link import Link
 from drycc.backends.cluster.local.edge.pages import Page
 from drycc.backends.cluster.local.edge.pods import Pod, Route
@@ -17,7 +19,6 @@ from drycc.backends.cluster.local.edge.request import Request
 if TYPE_CHECKING:
     from drycc.backends.cluster.local.edge.client import Client
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CONTINUE_AFTER = 1.0  # seconds without a word of the app; then the client is told to send
 CLIENT_GONE = 499  # in access lines, when nothing was answered
 
@@ -30,49 +31,41 @@ class Exchange:
         self.request = request
         self.link: Link | None = None
         self.is_received = False  # the whole request is here
-        self.is_tunnel = False
+        self.is_tunnel = False  # bytes both ways, after 101
+        self._server = client.server
         self._loop = client.server.loop
-        self._up: list[bytes] = []  # for the pod
-        self._down: list[bytes] = []  # for the client
+        self._id = client.server.new_request_id()
+        self._answer = Answer(request, self._id)
+        self._began = self._loop.time()
         self._app = ""
-        self._id = b""
         self._pod: Pod | None = None
+        self._up: list[bytes] = []  # body for the pod
         self._connecting: asyncio.Task[None] | None = None
         self._continue_timer: asyncio.TimerHandle | None = None
-        self._status = 0
-        self._sent = 0  # bytes of body
-        self._began = 0.0
-        self._is_chunked = False  # the answer, to the client
-        self._ends_with_link = False  # the answer has no length
-        self._is_answered = False  # wholly
-        self._keeps_alive = False
 
-    # the request
+    # the request, fed by the client's connection
 
     @property
     def wants_more(self) -> bool:
-        """More of the request may be read from the client now."""
-        if self.is_received:
-            return True
-        if self.link is None:
-            return not self._up
-        return not self.link.is_clogged
+        """More may be read from the client now."""
+        if self.is_tunnel or not self.is_received:
+            return not self.link.is_clogged if self.link is not None else not self._up
+        return True
 
     def begin(self) -> None:
         """Send the request on its way, with what has come of its body."""
-        server = self.client.server
-        self._began = server.loop.time()
-        self._id = server.new_request_id()
-        route = server.table.find(self.request.host)
-        page = _choose_page(route)
-        if route is None or page is not None:
-            self.refuse(page or pages.NO_APP)
+        route = self._server.table.find(self.request.host)
+        if route is None or not route.is_routable:
+            self.refuse(pages.NO_APP)
             return
         self._app = route.app
-        self._send(route)
+        if route.pods:
+            self._send(route)
+        else:
+            self.refuse(pages.STARTING if route.replicas else pages.NO_PROCESS)
 
     def receive(self, data: bytes) -> None:
-        """A piece of the body from the client."""
+        """A piece of the body."""
         if self.request.is_chunked:
             self._up += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -85,34 +78,34 @@ class Exchange:
             self._up.append(b"0\r\n\r\n")
 
     def flush(self) -> None:
-        """Send the pod what has come from the client."""
+        """Send the pod what has come."""
         if self._up and self.link is not None:
             self.link.transport.write(b"".join(self._up))
             self._up.clear()
 
+    def pass_up(self, data: bytes) -> None:
+        """Bytes of the tunnel."""
+        if self.link is not None:
+            self.link.transport.write(data)
+
     def refuse(self, page: Page) -> None:
         """Answer in the app's place; an answer that has begun is cut off instead."""
-        self._drop_link()
-        if self._status:
+        self._close_link()
+        if self._answer.status:
             self.client.abort()
             return
-        self._status = page[0]
-        self._keeps_alive = self.request.keeps_alive and self.is_received
-        lines, body = pages.render(page, with_body=self.request.method != b"HEAD")
-        self._sent = len(body)
-        self._write_head(lines)
-        self._down.append(body)
-        self._is_answered = True
+        self._answer.add_page(page, keeps_alive=self._keeps_alive)
         self.deliver()
 
     def leave(self) -> None:
         """The client is gone."""
-        self._drop_link()
+        self._close_link()
         self._end()
 
     # the pod
 
     def _send(self, route: Route) -> None:
+        """A request that must not be repeated gets a new link: a pod may close an old one at any time."""
         pod = route.pick(set()) if self.request.is_repeatable else None
         link = pod.take() if pod else None
         if pod and link:
@@ -124,32 +117,30 @@ class Exchange:
     async def _connect(self) -> None:
         """Send it to the first pod that takes a connection; the table may turn meanwhile."""
         tried: set[Pod] = set()
-        table = self.client.server.table
-        while (route := table.find(self.request.host)) and (pod := route.pick(tried)):
+        while (route := self._server.table.find(self.request.host)) and (pod := route.pick(tried)):
             tried.add(pod)
             self._hold(pod)
             try:
                 link = await pod.connect()
             except OSError:
                 self._let_go()
-            else:
-                self._connecting = None
-                self._attach(link)
-                self.client.balance()
-                return
+                continue
+            self._connecting = None
+            self._attach(link)
+            self.client.balance()
+            return
         self._connecting = None
         self.refuse(pages.NO_ANSWER)
 
     def _attach(self, link: Link) -> None:
-        client = self.client
         self.link = link
         link.carry(self)
-        head = self.request.write_head(client.forwarded, client.peer, self._id)
+        head = self.request.write_head(self.client.forwarded, self.client.peer, self._id)
         link.transport.write(head + b"".join(self._up))
         self._up.clear()
         if self.request.waits_for_continue and not self.is_received:
             self._continue_timer = self._loop.call_later(CONTINUE_AFTER, self._tell_continue)
-        if client.is_clogged:
+        if self.client.is_clogged:
             link.transport.pause_reading()
 
     def _hold(self, pod: Pod) -> None:
@@ -157,23 +148,18 @@ class Exchange:
         pod.begin()
 
     def _let_go(self) -> None:
-        if self._pod is not None:
-            self._pod.end()
-            self._pod = None
-
-    def _drop_link(self) -> None:
-        link, self.link = self.link, None
-        if link is not None:
-            link.close()
+        pod, self._pod = self._pod, None
+        if pod is not None:
+            pod.end()
 
     def lose_link(self, *, is_clean: bool) -> None:
-        """The pod's connection has ended."""
+        """The pod has ended the connection."""
         link, self.link = self.link, None
         assert link is not None
         link.close()
         if self.is_tunnel:
             self._end()
-        elif self._ends_with_link and is_clean:
+        elif self._answer.ends_with_link and is_clean:
             self.receive_end()
             self.deliver()
         elif link.is_reused and not link.is_answered and self.request.is_repeatable:
@@ -182,157 +168,96 @@ class Exchange:
         else:
             self.refuse(pages.BROKEN_ANSWER)
 
-    # the answer
+    # the answer, fed by the link; a ValueError tells it that the pod speaks no sense
 
-    def receive_interim(self, status: int, reason: bytes, fields: headers.FieldList) -> bool:
-        """An answer before the answer; says whether the connection changes to another protocol."""
+    def receive_interim(self, status: int, reason: bytes, fields: FieldList) -> bool:
+        """An answer before the answer; says whether only bytes follow."""
         if status == 100:
             self._tell_continue()
         elif status == 101:
-            self._open_tunnel(reason, fields)
-        elif self.request.version == "1.1":
-            self._down += (*_write_answer(status, reason, fields), b"\r\n")
+            self._answer.begin_switch(reason, fields)
+            self.is_tunnel = True
+            self.pass_up(self.client.take_tail())
+            self.client.balance()
+        else:
+            self._answer.add_interim(status, reason, fields)
         return self.is_tunnel
 
-    def receive_head(self, status: int, reason: bytes, fields: headers.FieldList) -> bool:
+    def receive_head(self, status: int, reason: bytes, fields: FieldList) -> bool:
         """The head of the answer; says whether it stands alone because of HEAD."""
-        self._status = status
-        self._keeps_alive = self.request.keeps_alive and self.is_received
-        is_head = self.request.method == b"HEAD"
-        if not is_head and status not in (204, 304):
-            self._choose_framing(fields)
-        self._write_head(_write_answer(status, reason, fields))
-        return is_head
+        self._stop_timer()
+        self._answer.begin(status, reason, fields, keeps_alive=self._keeps_alive)
+        return self.request.method == b"HEAD"
 
     def receive_body(self, data: bytes) -> None:
-        self._sent += len(data)
-        if self._is_chunked:
-            self._down += (b"%x\r\n" % len(data), data, b"\r\n")
-        else:
-            self._down.append(data)
+        self._answer.add(data)
 
     def receive_end(self) -> None:
-        self._is_answered = True
-        if self._is_chunked:
-            self._down.append(b"0\r\n\r\n")
+        self._answer.end()
+
+    def pass_down(self, data: bytes) -> None:
+        """Bytes of the tunnel."""
+        self._answer.add(data)
+        self.deliver()
 
     def deliver(self) -> None:
         """Send the client what has come from the pod; end when that was all."""
-        if self._down:
-            self.client.write(b"".join(self._down))
-            self._down.clear()
-        if self._is_answered:
+        if ready := self._answer.take():
+            self.client.write(ready)
+        if self._answer.is_complete:
             self._end()
 
+    @property
+    def _keeps_alive(self) -> bool:
+        return self.request.keeps_alive and self.is_received and not self._server.is_draining
+
     def _tell_continue(self) -> None:
+        """Once, and only a client that waits for it."""
         if self.request.waits_for_continue:
             self.request.waits_for_continue = False
             self.client.write(CONTINUE)
-
-    def _choose_framing(self, fields: headers.FieldList) -> None:
-        """An answer without a length is chunked for the client, or ends with its connection."""
-        coding = _find_field(fields, b"transfer-encoding").lower()
-        if coding not in (b"", b"chunked"):
-            raise ValueError(coding)  # the parser hands this on as a broken answer
-        if not coding and _find_field(fields, b"content-length"):
-            return
-        self._ends_with_link = not coding
-        self._is_chunked = self.request.version == "1.1"
-        self._keeps_alive = self._keeps_alive and self._is_chunked
-
-    def _write_head(self, lines: list[bytes]) -> None:
-        self._stop_timer()
-        if self.client.server.is_draining:
-            self._keeps_alive = False
-        self._down += lines
-        self._down += (b"X-Request-Id: ", self._id, b"\r\n")
-        if self._is_chunked:
-            self._down.append(b"Transfer-Encoding: chunked\r\n")
-        if not self._keeps_alive:
-            self._down.append(b"Connection: close\r\n")
-        elif self.request.version == "1.0":
-            self._down.append(b"Connection: keep-alive\r\n")
-        self._down.append(b"\r\n")
 
     def _stop_timer(self) -> None:
         if self._continue_timer is not None:
             self._continue_timer.cancel()
             self._continue_timer = None
 
-    # the tunnel
-
-    def _open_tunnel(self, reason: bytes, fields: headers.FieldList) -> None:
-        if not self.request.upgrade:
-            raise ValueError("nobody asked for another protocol")
-        self.is_tunnel = True
-        self._status = 101
-        self._down += _write_answer(101, reason, fields)
-        upgrade = _find_field(fields, b"upgrade")
-        self._down += (b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\nX-Request-Id: ", self._id)
-        self._down.append(b"\r\n\r\n")
-        self.pass_up(self.client.take_tail())
-
-    def pass_up(self, data: bytes) -> None:
-        """Bytes of the tunnel to the pod."""
-        if self.link is not None:
-            self.link.transport.write(data)
-
-    def pass_down(self, data: bytes) -> None:
-        """Bytes of the tunnel to the client."""
-        self._sent += len(data)
-        self._down.append(data)
-        self.deliver()
-
     # the end
 
     def _end(self) -> None:
-        """Free what the exchange holds; the client's connection goes on to the next one."""
+        """Free what is held; the client's connection goes on to the next request."""
         self._stop_timer()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
-        self._let_go_of_link()
+        self._return_link()
         self._let_go()
         self._log()
-        self.client.end_exchange(keeps_alive=self._keeps_alive)
+        self.client.end_exchange(keeps_alive=self._answer.keeps_alive)
 
-    def _let_go_of_link(self) -> None:
+    def _return_link(self) -> None:
+        """Keep it for another request where that is possible."""
         link, self.link = self.link, None
-        if link is None:
+        if link is None or self._pod is None:
             return
-        if link.release(self._loop.time()) and self.is_received and self._pod is not None:
+        if link.release(self._loop.time()) and self.is_received:
             link.transport.resume_reading()
             self._pod.put(link)
         else:
             link.close()
 
+    def _close_link(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+
     def _log(self) -> None:
-        if not self._app:
-            return
-        method, target = self.request.method.decode(), mask(self.request.target.decode("latin-1"))
-        milliseconds = (self._loop.time() - self._began) * 1000
-        self.client.server.access.add(
-            self._app,
-            f"{method} {target} {self._status or CLIENT_GONE} {self._sent} {milliseconds:.1f}ms"
-            f" {self.client.peer} {self._id.decode()}",
-        )
-
-
-def _choose_page(route: Route | None) -> Page | None:
-    """What the edge answers itself, if it does."""
-    if route is None or not route.is_routable:
-        return pages.NO_APP
-    if route.pods:
-        return None
-    return pages.STARTING if route.replicas else pages.NO_PROCESS
-
-
-def _write_answer(status: int, reason: bytes, fields: headers.FieldList) -> list[bytes]:
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    lines += headers.write_fields(fields, headers.DROPPED_OF_RESPONSE)
-    return lines
-
-
-def _find_field(fields: headers.FieldList, wanted: bytes) -> bytes:
-    """The first field of this lower-case name; empty without one."""
-    return next((value for name, value in fields if name.lower() == wanted), b"")
+        if self._app:
+            request, answer = self.request, self._answer
+            target = mask(request.target.decode("latin-1"))
+            milliseconds = (self._loop.time() - self._began) * 1000
+            self._server.access.add(
+                self._app,
+                f"{request.method.decode()} {target} {answer.status or CLIENT_GONE} {answer.size}"
+                f" {milliseconds:.1f}ms {self.client.peer} {self._id.decode()}",
+            )

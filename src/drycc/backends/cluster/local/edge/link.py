@@ -1,6 +1,7 @@
 """A connection from the edge to a pod; it carries one request after another."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httptools
@@ -75,6 +76,8 @@ class Link(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self.is_tunnel:
+            self._read_rest()
         self._lose(is_clean=exc is None)
 
     def pause_writing(self) -> None:
@@ -84,6 +87,12 @@ class Link(asyncio.BufferedProtocol):
         self.is_clogged = False
         if self.exchange is not None:
             self.exchange.client.balance()
+
+    def _read_rest(self) -> None:
+        """A pod that refuses an upload and closes makes our write fail; what it said waits to be read."""
+        with suppress(OSError), self.transport.get_extra_info("socket").dup() as connection:
+            while self.exchange is not None and (count := connection.recv_into(BUFFER)):
+                self._feed(self.exchange, BUFFER[:count])
 
     def _lose(self, *, is_clean: bool) -> None:
         exchange, self.exchange = self.exchange, None

@@ -9,7 +9,7 @@ from drycc.backends.cluster.local.edge.link import Link
 from drycc.backends.cluster.local.edge.snapshot import Endpoint, Snapshot
 
 CONNECT_WITHIN = 5.0  # seconds
-MAX_IDLE_LINKS = 128  # of one pod
+MAX_IDLE_LINKS = 32  # of one pod
 LINK_IDLE = 4.0  # seconds; common servers close theirs after 5
 
 
@@ -39,7 +39,13 @@ class Pod:
             self._idle.append(link)
 
     async def connect(self) -> Link:
-        """A new link; raises OSError, so TimeoutError, when the pod does not answer."""
+        """A new link; raises OSError when the pod does not answer.
+
+        An idle one makes room for it: a server that handles one connection at a time would not
+        answer on the new one while it waits on the old one.
+        """
+        if idle := self.take():
+            idle.close()
         loop = asyncio.get_running_loop()
         connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:

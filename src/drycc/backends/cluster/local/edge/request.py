@@ -8,7 +8,7 @@ from drycc.backends.cluster.local.edge.pages import Refused
 HEAD_LIMIT = 32 * 1024  # bytes
 
 _HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"http://([^/?#@]*)(.*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"http://([^/?#@]*)((?:[/?#].*)?)", re.IGNORECASE)
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 

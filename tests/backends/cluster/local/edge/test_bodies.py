@@ -1,0 +1,295 @@
+"""Bodies in both directions: streamed, at the pace of the slower side, in flat memory."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from drycc.kit.aio import within
+from tests.backends.cluster.local.edge.rig import OK, Message, Pod, Rig, get, post, read_head, read_request
+
+MB = 1024 * 1024
+MOST_MEMORY = 40.0  # MB, of the edge, whatever goes through it
+
+
+async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers an upload with its size and digest."""
+    request = await read_head(reader)
+    left, digest = int(request.get("content-length") or 0), hashlib.sha256()
+    total = left
+    while left:
+        data = await reader.read(min(left, 65536))
+        digest.update(data)
+        left -= len(data)
+    body = f"{total} {digest.hexdigest()}".encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    await writer.drain()
+
+
+async def test_a_hundred_megabytes_up_in_flat_memory(own_rig: Rig) -> None:
+    block = bytes(range(256)) * 4096
+    digest = hashlib.sha256()
+    async with Pod(handler=swallow) as pod:
+        await own_rig.route(pod)
+        async with own_rig.connect() as wire:
+            wire.send(get(f"/{'x' * 50}", f"Content-Length: {100 * MB}", method="PUT"))
+            for _ in range(100):
+                wire.send(block)
+                digest.update(block)
+                await wire.writer.drain()
+            assert (await wire.answer()).body == f"{100 * MB} {digest.hexdigest()}".encode()
+    assert await own_rig.peak() < MOST_MEMORY
+
+
+def plain(block: bytes) -> bytes:
+    return block
+
+
+def chunked(block: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(block), block) if block else b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("framing", "encode"),
+    [
+        (b"Content-Length: %d\r\n" % (100 * MB), plain),
+        (b"Transfer-Encoding: chunked\r\n", chunked),
+        (b"Connection: close\r\n", plain),
+    ],
+)
+async def test_a_hundred_megabytes_down_in_flat_memory(
+    own_rig: Rig, framing: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    block = bytes(range(256)) * 4096
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+        for _ in range(100):
+            writer.write(encode(block))
+            await writer.drain()
+        writer.write(encode(b""))
+
+    async with Pod(handler=pour) as pod:
+        await own_rig.route(pod)
+        answer = await own_rig.ask(get())
+        assert hashlib.sha256(answer.body).digest() == hashlib.sha256(block * 100).digest()
+    assert await own_rig.peak() < MOST_MEMORY
+
+
+async def test_a_client_that_does_not_read_stops_the_pod(own_rig: Rig) -> None:
+    sent = 0
+    has_stopped = asyncio.Event()
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (300 * MB))
+        for _ in range(300):
+            writer.write(b"x" * MB)
+            if not await within(1, writer.drain()):
+                has_stopped.set()
+                await writer.drain()
+            sent += MB
+
+    async with Pod(handler=pour) as pod:
+        await own_rig.route(pod)
+        async with own_rig.connect() as wire:
+            wire.send(get())
+            await wire.head()
+            async with asyncio.timeout(20):
+                await has_stopped.wait()
+            assert sent < 30 * MB  # what the kernel's buffers hold
+            assert len(await wire.take(300 * MB)) == 300 * MB
+    assert await own_rig.peak() < MOST_MEMORY
+
+
+async def test_a_pod_that_does_not_read_stops_the_client(own_rig: Rig) -> None:
+    may_read = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_read.wait()
+        await swallow(reader, writer)
+
+    async with Pod(handler=wait) as pod:
+        await own_rig.route(pod)
+        async with own_rig.connect() as wire:
+            wire.send(get("/", f"Content-Length: {100 * MB}", method="PUT"))
+            sent = MB
+            wire.send(b"x" * MB)
+            while await within(1, wire.writer.drain()):
+                wire.send(b"x" * MB)
+                sent += MB
+            assert sent < 30 * MB
+            may_read.set()
+            while sent < 100 * MB:
+                wire.send(b"x" * MB)
+                sent += MB
+                await wire.writer.drain()
+            assert (await wire.answer()).body.startswith(b"%d " % (100 * MB))
+    assert await own_rig.peak() < MOST_MEMORY
+
+
+def greedy(request: Message) -> bytes:
+    body = b"%d" % len(request.body)
+    return b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def test_ed04_one_continue_then_the_final_answer(rig: Rig) -> None:
+    body = b"x" * (2 * MB)
+
+    async def polite(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Says "continue" when it reads, as servers do."""
+        head = await read_head(reader)
+        assert head.get("expect") == "100-continue"
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert await reader.readexactly(2 * MB) == body
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with Pod(handler=polite) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(get("/", f"Content-Length: {len(body)}", "Expect: 100-Continue", method="PUT"))
+        assert (await wire.answer()).line == "HTTP/1.1 100 Continue"
+        wire.send(body)
+        answer = await wire.answer()
+        assert (answer.line, answer.get("connection")) == ("HTTP/1.1 201 Created", None)
+
+
+async def test_ed04_an_app_that_knows_no_continue_does_not_stall_the_client(rig: Rig) -> None:
+    async with Pod(respond=greedy) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(get("/", "Content-Length: 3", "Expect: 100-continue", method="PUT"))
+        assert (await wire.answer()).status == 100
+        wire.send(b"abc", get("/next"))
+        assert (await wire.answer()).body == b"3"
+        assert (await wire.answer()).status == 201
+
+
+async def test_ed05_a_refusal_reaches_the_client_without_the_upload(rig: Rig) -> None:
+    got = b""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n")
+        await writer.drain()
+        got += await reader.read()
+
+    async with Pod(handler=refuse) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(get("/", f"Content-Length: {2 * MB}", "Expect: 100-continue", method="PUT"))
+        answer = await wire.answer()
+        assert (answer.status, answer.body, answer.get("connection")) == (413, b"no\n", "close")
+        assert await wire.rest() == b""  # the edge waits for no upload
+    assert got == b""
+
+
+async def test_ed05_a_refusal_reaches_a_client_that_sends_on(rig: Rig) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n")
+        await writer.drain()
+
+    async with Pod(handler=refuse) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(get("/", f"Content-Length: {20 * MB}", method="PUT"))
+        for _ in range(20):
+            wire.send(b"x" * MB)
+            await wire.writer.drain()
+        answer = await wire.answer()
+        assert (answer.status, answer.body) == (413, b"no\n")
+
+
+async def test_ed05_http_1_0_gets_no_continue(rig: Rig) -> None:
+    async with Pod(respond=greedy) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(
+            b"PUT / HTTP/1.0\r\nHost: app.localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        )
+        await asyncio.sleep(0)
+        wire.send(b"abc")
+        assert (await wire.rest()).startswith(b"HTTP/1.1 201 Created\r\n")
+        assert pod.received[0].get("expect") is None
+
+
+async def test_interim_answers_pass(rig: Rig) -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+    async with Pod(respond=lambda _: b"HTTP/1.1 100 Continue\r\n\r\n" + hint + OK) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(get())
+            answer = await wire.answer()
+            assert (answer.status, answer.get("link")) == (103, "</a.css>; rel=preload")
+            assert (await wire.answer()).body == b"ok"
+
+
+async def test_ed09_each_event_comes_at_once_and_as_it_was(rig: Rig) -> None:
+    go_on = asyncio.Event()
+
+    async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_head(reader)
+        assert request.get("accept-encoding") == "gzip"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for number in range(5):
+            await go_on.wait()
+            go_on.clear()
+            writer.write(b"data: event no. %d\n\n\n" % number)
+            await writer.drain()
+
+    async with Pod(handler=events) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        wire.send(get("/", "Accept-Encoding: gzip"))
+        answer = await wire.head()
+        assert answer.get("content-type") == "text/event-stream"
+        assert answer.get("content-encoding") is None
+        for number in range(5):
+            async with asyncio.timeout(0.5):  # nothing but this one event can fill it
+                go_on.set()
+                assert (
+                    await wire.reader.readuntil(b"\n\n\n\r\n")
+                    == b"14\r\ndata: event no. %d\n\n\n\r\n" % number
+                )
+
+
+async def test_a_truncated_answer_looks_truncated(rig: Rig) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        framing = b"Content-Length: 100" if "length" in request.line else b"Transfer-Encoding: chunked"
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n5\r\nabcde\r\n")
+        await writer.drain()
+
+    async with Pod(handler=break_off) as pod:
+        await rig.route(pod)
+        for target in ("/length", "/chunks"):
+            async with rig.connect() as wire:
+                wire.send(get(target))
+                await wire.head()
+                with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                    await wire.take(100 if "length" in target else 12)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 400_000,
+        b"",
+    ],
+)
+async def test_an_app_that_speaks_no_http_is_a_502(rig: Rig, nonsense: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(nonsense)
+        await writer.drain()
+
+    async with Pod(handler=speak) as pod, rig.connect() as wire:
+        await rig.route(pod)
+        for request in (get(), post(b"abc")):
+            wire.send(request)
+            answer = await wire.answer()
+            assert (answer.status, answer.get("connection")) == (502, None)

@@ -1,0 +1,351 @@
+"""What of a request reaches the app, and what the edge answers itself."""
+
+import asyncio
+
+import pytest
+
+from drycc.backends.cluster.local.edge.snapshot import AppRoutes
+from tests.backends.cluster.local.edge.rig import OK, Message, Pod, Rig, get, post
+
+
+def echo(request: Message) -> bytes:
+    body = "\n".join((request.line, *(f"{name}: {value}" for name, value in request.fields))).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/q/%2F/x?y=%2F",
+        "//double//slash/./../dots",
+        "/a;b=c/%C3%BC%ff?x=1&x=2&&=&%20+",
+        "/?",
+        "/quo\"te|{}^`[]\\~'",
+        "/x?next=http://other/%2e%2e",
+    ],
+)
+async def test_ed03_the_target_reaches_the_app_byte_for_byte(rig: Rig, target: str) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        assert (await rig.ask(get(target))).body == b"ok"
+        assert pod.received[0].line == f"GET {target} HTTP/1.1"
+
+
+async def test_a_target_with_an_authority_is_routed_by_it(rig: Rig) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        answer = await rig.ask(get("http://APP.localhost:8080/x?y=%2F", host="elsewhere.localhost"))
+        assert answer.body == b"ok"
+        assert pod.received[0].line == "GET /x?y=%2F HTTP/1.1"
+        assert pod.received[0].get("host") == "APP.localhost:8080"
+
+
+FORGED = (
+    "X-Forwarded-For: 10.9.9.9",
+    "x-forwarded-for: 10.9.9.8",
+    "X_Forwarded_For: 10.9.9.9",
+    "X-Forwarded-Proto: https",
+    "X-Forwarded_Proto: https",
+    "X-Forwarded-Host: evil.example.com",
+    "X-Forwarded-Port: 443",
+    "X-Forwarded-Ssl: on",
+    "X-Real-IP: 10.9.9.9",
+    "X_REAL_IP: 10.9.9.9",
+    "Forwarded: for=10.9.9.9;proto=https",
+    "X-Request-Id: 10.9.9.9",
+    "Proxy: http://10.9.9.9/",
+)
+
+
+async def test_ed02_a_client_cannot_forge_who_it_is(rig: Rig) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        answer = await rig.ask(get("/", *FORGED))
+        request = pod.received[0]
+        assert request.get("x-forwarded-for") == "127.0.0.1"
+        assert request.get("x-real-ip") == "127.0.0.1"
+        assert request.get("x-forwarded-proto") == "http"
+        assert request.get("x-forwarded-host") == "app.localhost"
+        assert request.get("x-forwarded-port") == str(rig.port)
+        assert request.get("forwarded") == 'for=127.0.0.1;host="app.localhost";proto=http'
+        assert request.get("x-request-id") == answer.get("x-request-id")
+        told = str(request.fields).lower()
+        assert "10.9.9" not in told
+        assert "https" not in told
+        assert "evil" not in told
+        line = (await rig.access(answer))["text"]
+        assert line.split()[-2:] == ["127.0.0.1", answer.get("x-request-id")]
+
+
+async def test_se05_naming_our_fields_in_connection_removes_none_of_them(rig: Rig) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        named = "Connection: X-Forwarded-For, Host, X-Hop, Content-Length, Cookie"
+        await rig.ask(post(b"abc", named, "X-Hop: 1", "Cookie: a=b", "X-Stays: 1"))
+        request = pod.received[0]
+        assert request.get("x-forwarded-for") == "127.0.0.1"
+        assert request.get("host") == "app.localhost"
+        assert request.get("cookie") == "a=b"
+        assert request.get("x-stays") == "1"
+        assert request.get("x-hop") is None
+        assert request.body == b"abc"
+
+
+async def test_fields_of_one_hop_are_not_passed_on(rig: Rig) -> None:
+    def respond(request: Message) -> bytes:
+        return (
+            b"HTTP/1.1 200 Fine\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\n"
+            b"Proxy-Authenticate: Basic\r\nX-Kept: 1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+            b"X-Request-Id: the app's\r\nContent-Length: 2\r\n\r\nok"
+        )
+
+    async with Pod(respond=respond) as pod:
+        await rig.route(pod)
+        lines = ("Keep-Alive: 300", "TE: trailers", "Trailer: X-Sum", "Proxy-Authorization: Basic x")
+        answer = await rig.ask(get("/", *lines, "Upgrade: h2c", "Connection: TE, X-Hop", "X-Hop: 1"))
+        sent = {name.lower() for name, _ in pod.received[0].fields}
+        assert not sent & {
+            "keep-alive",
+            "te",
+            "trailer",
+            "proxy-authorization",
+            "upgrade",
+            "connection",
+            "x-hop",
+        }
+        assert answer.line == "HTTP/1.1 200 Fine"
+        assert [name for name, _ in answer.fields] == [
+            "X-Kept", "Set-Cookie", "Set-Cookie", "Content-Length", "X-Request-Id",
+        ]  # fmt: skip
+        assert answer.get("x-request-id") != "the app's"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "WWW.Example.COM",
+        "www.example.com:8080",
+        "www.example.com.",
+        "wWw.example.com.:80",
+        "www.example.com:",
+    ],
+)
+async def test_dm01_a_host_is_the_same_in_every_spelling(rig: Rig, host: str) -> None:
+    async with Pod() as pod:
+        routes = {"app": AppRoutes("web", True, 1, (pod.endpoint,))}
+        await rig.apply(routes, **{"www.example.com": "app"})
+        assert (await rig.ask(get(host=host))).status == 200
+        assert pod.received[0].get("host") == host
+
+
+@pytest.mark.parametrize(
+    "host", ["nobody.localhost", "x.app.localhost", "localhost", "127.0.0.1", "[::1]:80"]
+)
+async def test_an_unknown_host_is_told_so(rig: Rig, host: str) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        answer = await rig.ask(get(host=host))
+        assert answer.status == 404
+        assert b"no app" in answer.body
+        assert not pod.received
+
+
+async def test_apps_that_do_not_serve_say_why(rig: Rig) -> None:
+    async def ask() -> tuple[int, bytes]:
+        async with rig.connect() as wire:
+            wire.send(get(), get())
+            first, second = await wire.answer(), await wire.answer()  # the connection is kept
+            assert first.body == second.body
+            return first.status, first.body
+
+    await rig.route(replicas=0)
+    status, body = await ask()
+    assert (status, b"no web process" in body) == (503, True)
+    await rig.route(replicas=3)
+    status, body = await ask()
+    assert (status, b"starting" in body) == (503, True)
+    async with Pod() as pod:
+        await rig.route(pod, is_routable=False)
+        status, body = await ask()
+        assert (status, b"no app" in body) == (404, True)
+        await rig.route(pod)
+        assert (await ask())[0] == 200
+
+
+POST = b"POST / HTTP/1.1\r\nHost: app.localhost\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: app.localhost\r\n"
+BAD = {
+    "two lengths": POST + b"Content-Length: 3\r\nContent-Length: 1\r\n\r\nabc",
+    "length and chunks": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a list of lengths": POST + b"Content-Length: 3, 3\r\n\r\nabc",
+    "a signed length": POST + b"Content-Length: +3\r\n\r\nabc",
+    "a blank before the colon": POST + b"Content-Length : 3\r\n\r\nabc",
+    "a folded field": GET + b"X: a\r\n b\r\n\r\n",
+    "a bare line feed": GET + b"X: a\nY: b\r\n\r\n",
+    "a NUL": GET + b"X: a\0b\r\n\r\n",
+    "two hosts": GET + b"Host: other.localhost\r\n\r\n",
+    "an empty and another host": b"GET / HTTP/1.1\r\nHost:\r\nHost: app.localhost\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a strange host": b'GET / HTTP/1.1\r\nHost: app.localhost"\r\n\r\n',
+    "userinfo": b"GET http://app.localhost@evil/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n",
+    "no path": b"GET app HTTP/1.1\r\nHost: app.localhost\r\n\r\n",
+    "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "an unknown method": b"FETCH / HTTP/1.1\r\nHost: app.localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_ed06_what_two_readers_could_read_differently_is_refused(rig: Rig, case: str) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(BAD[case])
+            answer = await wire.answer()
+            assert answer.status == 400
+            assert answer.get("connection") == "close"
+            assert await wire.rest() == b""
+        assert pod.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (get("/", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501),
+        (b"POST / HTTP/1.0\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET / HTTP/2.0\r\nHost: app.localhost\r\n\r\n", 505),
+        (b"CONNECT app.localhost:80 HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 405),
+        (get("/", *(f"X-{number}: {'x' * 1000}" for number in range(33))), 431),
+        (get("/" + "x" * 33_000), 431),
+        (get("/", "X: " + "x" * 100_000)[:-4], 431),
+        (get("/", "Transfer-Encoding: chunked") + b"1;" + b"x" * 100_000, 431),
+        (get("/", "Transfer-Encoding: chunked") + b"0\r\nX: " + b"x" * 300_000, 431),
+        (get() * 2000, 429),
+    ],
+)
+async def test_what_the_edge_does_not_take(rig: Rig, request_bytes: bytes, status: int) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(request_bytes)
+            while (answer := await wire.answer()).status == 200:
+                pass
+            assert answer.status == status
+            assert answer.get("connection") == "close"
+
+
+async def test_a_bad_request_waits_for_the_good_one_before_it(rig: Rig) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(get("/1"), get("/2"), BAD["a NUL"], get("/3"))
+            assert [(await wire.answer()).status for _ in range(3)] == [200, 200, 400]
+            assert await wire.rest() == b""
+        assert [request.line.split()[1] for request in pod.received] == ["/1", "/2"]
+
+
+async def test_requests_sent_ahead_are_answered_in_order(rig: Rig) -> None:
+    async with Pod(respond=echo) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(*(post(b"x" * number, target=f"/{number}") + get(f"/{number}") for number in range(20)))
+            for number in range(20):
+                assert (await wire.answer()).body.startswith(b"POST /%d " % number)
+                assert (await wire.answer()).body.startswith(b"GET /%d " % number)
+        assert [len(request.body) for request in pod.received if request.line[0] == "P"] == list(range(20))
+
+
+async def test_ed10_trailers_are_dropped_and_framing_survives(rig: Rig) -> None:
+    async with Pod() as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            head = get("/", "Transfer-Encoding: chunked", "Trailer: X-Sum", method="POST")
+            wire.send(head, b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n", get("/second"))
+            assert (await wire.answer()).status == 200
+            assert (await wire.answer()).status == 200
+        first, second = pod.received
+        assert first.body == b"abcde"
+        assert first.get("x-sum") is None
+        assert first.get("host") == "app.localhost"
+        assert second.line == "GET /second HTTP/1.1"
+
+
+async def test_ed10_trailers_of_an_answer_are_dropped(rig: Rig) -> None:
+    def respond(request: Message) -> bytes:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+        return head + b"3\r\nabc\r\n0\r\nX-Sum: 1\r\nSet-Cookie: a=b\r\n\r\n"
+
+    async with Pod(respond=respond) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(get(), get())
+            for _ in range(2):
+                answer = await wire.answer()
+                assert answer.body == b"abc"
+                assert answer.get("set-cookie") is None
+        assert pod.connections == 1
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_answers_without_a_body_keep_the_connection(rig: Rig, status: bytes) -> None:
+    async with Pod(respond=lambda _: b"HTTP/1.1 %b\r\nETag: x\r\n\r\n" % status) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            for _ in range(3):
+                wire.send(get())
+                answer = await wire.answer()
+                assert (answer.line, answer.get("transfer-encoding")) == (f"HTTP/1.1 {status.decode()}", None)
+        assert pod.connections == 1
+
+
+async def test_head_has_the_length_but_no_body(rig: Rig) -> None:
+    def respond(request: Message) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" if request.line[0] == "H" else OK
+
+    async with Pod(respond=respond) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(get(method="HEAD"))
+            assert (await wire.answer("HEAD")).get("content-length") == "1000"
+            wire.send(get())
+            assert (await wire.answer()).body == b"ok"
+        assert pod.connections == 1
+        await rig.apply({})
+        answer = await rig.ask(get(method="HEAD"), "HEAD")
+        assert (answer.status, int(answer.get("content-length") or 0) > 0) == (404, True)
+
+
+async def test_http_1_0_clients_are_understood(rig: Rig) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    async with Pod(respond=lambda request: chunked if "chunked" in request.line else OK) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\nConnection: keep-alive\r\n\r\n")
+            assert (await wire.answer()).get("connection") == "keep-alive"
+            wire.send(b"GET /chunked HTTP/1.0\r\nHost: app.localhost\r\nConnection: keep-alive\r\n\r\n")
+            answer = await wire.answer()
+            assert (answer.body, answer.get("transfer-encoding")) == (b"abc", None)
+            assert answer.get("connection") == "close"
+        async with rig.connect() as wire:
+            wire.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\n\r\n")
+            assert (await wire.rest()).endswith(b"ok")
+
+
+async def test_ed13_a_client_that_closes_its_half_gets_the_whole_answer(rig: Rig) -> None:
+    size = 3_000_000
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.1)  # the client's end comes first
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        writer.write(b"x" * size)
+        await writer.drain()
+        await reader.read()
+
+    async with Pod(handler=slow) as pod:
+        await rig.route(pod)
+        async with rig.connect() as wire:
+            wire.send(get())
+            wire.writer.write_eof()
+            assert len((await wire.rest()).split(b"\r\n\r\n", 1)[1]) == size
