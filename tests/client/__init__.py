@@ -1,0 +1,1 @@
+"""The wire twin of the official client, and the official client itself where it is found."""
