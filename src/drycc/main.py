@@ -69,13 +69,13 @@ async def serve(settings: Settings) -> None:
     """Be the platform until a signal: SIGTERM leaves pods and edge running, SIGINT stops them too."""
     check_backends(settings)
     chosen = choose_roles(settings.roles)
-    with lock_data(settings):
+    with lock_data(settings), bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN") as listener:
         stopping = _watch_signals()
         async with AsyncExitStack() as stack:
             ports = await stack.enter_async_context(_open_ports(settings, roles.find_names(chosen)))
             await create_admin(settings, ports["db"])
             await stack.enter_async_context(
-                roles.run(chosen, ports, lambda routes: _listen(settings, routes))
+                roles.run(chosen, ports, lambda routes: _listen(listener, routes))
             )
             await _greet(settings)
             if await stopping == signal.SIGINT and "cluster" in ports:
@@ -291,7 +291,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _listen(settings: Settings, routes: list[BaseRoute]) -> AsyncIterator[None]:
+async def _listen(listener: socket.socket, routes: list[BaseRoute]) -> AsyncIterator[None]:
     """Serve the routes of all roles on the one HTTP address."""
     config = uvicorn.Config(
         wrap_routes(Starlette(routes=routes)),
@@ -306,7 +306,6 @@ async def _listen(settings: Settings, routes: list[BaseRoute]) -> AsyncIterator[
         ws_max_size=1024 * 1024,
     )
     server = _Server(config)
-    listener = bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN")
     async with task_group() as group:
         group.create_task(server.serve([listener]), name="http")
         await server.is_up.wait()

@@ -25,6 +25,7 @@ from drycc.core import builds, jobs, pipeline, tokens
 from drycc.core.identity import Identity
 from drycc.core.models import User
 from drycc.core.secrets import Keyring
+from drycc.core.work import Ports
 from drycc.kit.http import wrap_routes
 from drycc.roles import Health
 from drycc.settings import Settings
@@ -66,7 +67,7 @@ class Api:
     port: int
     needs: Needs
     cluster: ModelCluster
-    ports: pipeline.Ports
+    ports: Ports
     users: dict[str, Identity] = field(default_factory=dict)
 
     @property
@@ -159,7 +160,7 @@ async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
     cluster, nudges = ModelCluster(), MemoryNudges()
     settings = Settings(domain="apps.example", reserved_names="billing, status")
     needs = Needs(settings, db, keyring, cluster, nudges, Health(is_ready=True))
-    ports = pipeline.Ports(
+    ports = Ports(
         db=db,
         keyring=keyring,
         cluster=cluster,

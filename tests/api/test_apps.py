@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from drycc.api.schemas.apps import App, AppSettings, Domain
+from drycc.api.schemas.apps import App, AppSettings
 from drycc.api.schemas.base import Listing
 from drycc.core import apps
 from drycc.core import models as m
@@ -28,12 +28,8 @@ async def test_a_new_app_has_all_that_a_client_asks_for(api: Api, alice: str) ->
     )
     assert (settings.routable, settings.autodeploy, settings.autorollback) == (True, True, True)
     assert (settings.app, settings.owner, settings.autoscale, settings.label) == ("shop", "alice", {}, {})
-    domains = Listing[Domain].model_validate(
-        (await api.call("GET", "/v2/apps/shop/domains/?limit=1", token=alice)).json()
-    )
-    assert [(d.domain, d.ptype, d.app) for d in domains.results] == [("shop.apps.example", "web", "shop")]
-    beyond = (await api.call("GET", "/v2/apps/shop/domains/?offset=1", token=alice)).json()
-    assert (beyond["count"], beyond["results"]) == (1, [])
+    domains = (await api.call("GET", "/v2/apps/shop/domains/?limit=1", token=alice)).json()
+    assert domains == {"count": 0, "next": None, "previous": None, "results": []}
     release = (await api.call("GET", "/v2/apps/shop/releases/v1/", token=alice)).json()
     assert (release["summary"], release["state"]) == ("alice created initial release", "created")
     config = (await api.call("GET", "/v2/apps/shop/config/", token=alice)).json()

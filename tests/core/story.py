@@ -18,6 +18,7 @@ from drycc.backends.objects.base import open_objects
 from drycc.core import builds, jobs, pipeline, releases
 from drycc.core.models import App, Base, Build, Config, Release, User, Workload, Workspace
 from drycc.core.secrets import Keyring
+from drycc.core.work import Ports
 from tests.cluster import ModelCluster
 
 
@@ -59,7 +60,7 @@ class Story:
         story.keyring = Keyring.create(directory / "keyring")
         story.nudges = await open_nudges("memory:")
         story.objects = await open_objects(f"file://{directory}/objects")
-        story.ports = pipeline.Ports(
+        story.ports = Ports(
             db=db,
             keyring=story.keyring,
             cluster=story.cluster,
@@ -193,4 +194,4 @@ class Story:
     keyring: Keyring
     nudges: Any
     objects: Any
-    ports: pipeline.Ports
+    ports: Ports

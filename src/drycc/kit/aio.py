@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from time import monotonic
 
 log = logging.getLogger("drycc.tasks")
@@ -51,10 +51,11 @@ async def running(*tasks: tuple[str, Callable[[], Awaitable[None]]]) -> AsyncIte
 
 
 async def cancel(task: "asyncio.Task[object]") -> None:
-    """Cancel a task and wait until it has ended."""
+    """Cancel a task and wait until it has ended; a failure of its own is raised."""
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
 
 
 async def within(seconds: float, event: Awaitable[object]) -> bool:

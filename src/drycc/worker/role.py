@@ -15,6 +15,7 @@ from drycc.backends.objects.base import ObjectStore
 from drycc.core import jobs, pipeline
 from drycc.core.jobs import Claim, LeaseLost
 from drycc.core.secrets import Keyring
+from drycc.core.work import Ports
 from drycc.errors import Unavailable
 from drycc.kit.aio import cancel, running, within
 from drycc.roles import Role
@@ -112,9 +113,9 @@ class Worker:
             await jobs.renew(self.db, claim, self.settings.lease)
 
 
-def _ports(needs: Needs) -> pipeline.Ports:
+def _ports(needs: Needs) -> Ports:
     settings = needs.settings
-    return pipeline.Ports(
+    return Ports(
         db=needs.db,
         keyring=needs.keyring,
         cluster=needs.cluster,

@@ -85,17 +85,9 @@ async def get_settings(app: ViewApp) -> Response:
 @router.get(
     "/v2/apps/{app:appid}/domains/", summary="List domains", responses=APP_ERRORS | answers(Listing[Domain])
 )
-async def list_domains(app: ViewApp, ports: Ports, page: Paged) -> Response:
-    """The one domain that the platform gives; it has no row."""
-    given = {
-        "owner": app.owner,
-        "created": app.created,
-        "updated": app.created,
-        "app": app.id,
-        "domain": f"{app.id}.{ports.settings.domain}",
-        "ptype": "web",
-    }
-    return page.wrap(1, [] if page.offset else [given])
+async def list_domains(app: ViewApp, page: Paged) -> Response:
+    """None yet: the name under which the platform serves every app is no domain of the app's own."""
+    return page.wrap(0, [])
 
 
 async def _load(ports: Ports, id: str) -> dict[str, Any]:
