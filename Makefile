@@ -25,6 +25,7 @@ show: $(INSTALLED)  ## the whole tour: pushes, a failure, config, scale, rollbac
 	$(BIN)/python -m tests.e2e.show
 
 test: $(INSTALLED)  ## all tests
+	sh tests/services.sh
 	$(BIN)/pytest
 
 e2e: $(INSTALLED)  ## only the tests that start the whole platform

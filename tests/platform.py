@@ -145,6 +145,7 @@ class Platform:
     database_url: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     home: Path = field(default_factory=lambda: Path(mkdtemp(prefix="dryccd-")))
+    python: str = sys.executable  # of the virtual environment that `dryccd` is installed in
 
     def __post_init__(self) -> None:
         self.http_port, self.ssh_port, self.edge_port = free_port(), free_port(), free_port()
@@ -192,7 +193,7 @@ class Platform:
         """Start `dryccd serve` and wait until it says that it is ready."""
         with (self.home / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "drycc", "serve"),
+                *(self.python, "-m", "drycc", "serve"),
                 cwd=self.home,
                 env=self.settings,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -232,7 +233,7 @@ class Platform:
 
     async def dryccd(self, *argv: str, types: str = "", seconds: float = 60) -> Done:
         """Another command of the program, with the settings of this platform."""
-        command = (sys.executable, "-m", "drycc", *argv)
+        command = (self.python, "-m", "drycc", *argv)
         return await run(*command, cwd=self.home, environment=self.settings, types=types, seconds=seconds)
 
     def log(self) -> str:

@@ -18,6 +18,7 @@ SHORT = {"DRYCC_DEPLOY_TIMEOUT": "10", "DRYCC_GRACE": "2"}
 
 async def tell(platform: Platform, say: Say) -> None:
     """From the first login to an app that is gone without a trace."""
+    say("the platform is ready")
     ann = await Developer.join(platform)
     say("ann has logged in and added a key")
     repository = await ann.create("shop")
