@@ -14,6 +14,8 @@ def bind_listener(address: str, setting: str) -> socket.socket:
     host = host.removeprefix("[").removesuffix("]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if int(port) not in range(65536):
+            raise ValueError(port)
         listener = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
     except (ValueError, OverflowError, socket.gaierror):
         raise Invalid(f"{setting}: {address!r} is no host:port of this machine") from None

@@ -82,6 +82,7 @@ class Pod:
     def __post_init__(self) -> None:
         self.received: list[Message] = []
         self.connections = 0
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -100,16 +101,23 @@ class Pod:
     async def die(self) -> None:
         """Take no more connections and cut those that are open."""
         self._server.close()
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.transport.abort()
+        for task in self._tasks:
+            if task is not None:
+                task.cancel()
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        self._tasks.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             await (self.handler or self._answer)(reader, writer)
         writer.close()
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await writer.wait_closed()
+        self._writers.discard(writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -117,6 +125,12 @@ class Pod:
             self.received.append(request)
             writer.write(self.respond(request))
             await writer.drain()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Wire:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 FLUSH_AFTER = 0.05  # seconds
 MAX_WAITING = 4 * 1024 * 1024  # bytes not written yet; lines above it are dropped
 
-_PAIR = re.compile(r"(?<=[?&;])([^=?&;#]+)=([^&;#]+)")
+_PAIR = re.compile(r"(?<=[?&;#])([^=&;#]+)=([^&;#]+)")
 _SECRET_WORDS = frozenset({
     "access", "auth", "code", "credential", "credentials", "jwt", "key", "pass", "pwd", "session",
     "sessionid", "jsessionid", "sid", "sig", "state", "ticket",
@@ -23,16 +23,27 @@ _SECRET_WORDS = frozenset({
 _SECRET_ENDS = ("token", "secret", "password", "passwd", "passphrase", "signature", "apikey", "accesskey")
 
 
-def mask(target: str) -> str:
-    """The request target with the values of parameters that look secret replaced by `***`."""
-    return _PAIR.sub(_mask_pair, target) if "=" in target else target
+def mask(target: str, depth: int = 3) -> str:
+    """The request target with the values of parameters that look secret replaced by `***`.
+
+    Also of parameters inside a value, as in `next=/login%3Ftoken%3Dabc`.
+    """
+    if "=" not in target:
+        return target
+    path, mark, query = target.partition("?")
+    return "".join(_PAIR.sub(lambda pair: _mask_pair(pair, depth), part) for part in (path, mark + query))
 
 
-def _mask_pair(pair: re.Match[str]) -> str:
-    words = re.split(r"[^a-z0-9]+", unquote(pair[1]).lower())
+def _mask_pair(pair: re.Match[str], depth: int) -> str:
+    name, value = pair.groups()
+    words = re.split(r"[^a-z0-9]+", unquote(name).lower())
     if any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) for word in words):
-        return f"{pair[1]}=***"
-    return pair[0]
+        return f"{name}=***"
+    plain = unquote(value)
+    inner = mask(f"?{plain}", depth - 1)[1:] if depth else "***"
+    if inner == plain or "=" not in plain:
+        return pair[0]
+    return f"{name}={inner if plain == value else '***'}"
 
 
 class AccessLog:

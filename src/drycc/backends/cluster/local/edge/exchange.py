@@ -106,24 +106,28 @@ class Exchange:
 
     def _send(self, route: Route) -> None:
         """A request that must not be repeated gets a new link: a pod may close an old one at any time."""
-        pod = route.pick(set()) if self.request.is_repeatable else None
-        link = pod.take() if pod else None
+        pod = route.pick(set())
+        link = pod.take() if pod and self.request.is_repeatable else None
         if pod and link:
             self._hold(pod)
             self._attach(link)
         else:
-            self._connecting = self._loop.create_task(self._connect())
+            self._connect_to(pod)
 
-    async def _connect(self) -> None:
-        """Send it to the first pod that takes a connection; the table may turn meanwhile."""
+    def _connect_to(self, pod: Pod | None) -> None:
+        self._connecting = self._loop.create_task(self._connect(pod))
+
+    async def _connect(self, pod: Pod | None) -> None:
+        """Send it to this pod or, where that takes no connection, to the next one that does."""
         tried: set[Pod] = set()
-        while (route := self._server.table.find(self.request.host)) and (pod := route.pick(tried)):
+        while pod is not None:
             tried.add(pod)
             self._hold(pod)
             try:
                 link = await pod.connect()
             except OSError:
                 self._let_go()
+                pod = self._pick(tried)
                 continue
             self._connecting = None
             self._attach(link)
@@ -131,6 +135,11 @@ class Exchange:
             return
         self._connecting = None
         self.refuse(pages.NO_ANSWER)
+
+    def _pick(self, tried: set[Pod]) -> Pod | None:
+        """By the table as it is now."""
+        route = self._server.table.find(self.request.host)
+        return route.pick(tried) if route else None
 
     def _attach(self, link: Link) -> None:
         self.link = link
@@ -164,7 +173,7 @@ class Exchange:
             self.deliver()
         elif link.is_reused and not link.is_answered and self.request.is_repeatable:
             self._let_go()
-            self._connecting = self._loop.create_task(self._connect())
+            self._connect_to(self._pick(set()))
         else:
             self.refuse(pages.BROKEN_ANSWER)
 

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from dataclasses import dataclass
-from operator import attrgetter
 
 from drycc.backends.cluster.local.edge.link import Link
 from drycc.backends.cluster.local.edge.snapshot import Endpoint, Snapshot
@@ -87,9 +86,6 @@ class Pod:
         self._idle = [link for link in self._idle if link.is_usable]
 
 
-_in_flight = attrgetter("in_flight")
-
-
 @dataclass(slots=True)
 class Route:
     """Where an app's requests go."""
@@ -102,12 +98,13 @@ class Route:
 
     def pick(self, tried: set[Pod]) -> Pod | None:
         """The pod with the fewest requests in flight, in turn where several are equal."""
-        count = len(self.pods)
-        if count == 1 and not tried:
-            return self.pods[0]
+        left = [pod for pod in self.pods if pod not in tried] if tried else self.pods
+        if len(left) < 2:
+            return left[0] if left else None
+        fewest = min(pod.in_flight for pod in left)
+        equal = [pod for pod in left if pod.in_flight == fewest]
         self.turn += 1
-        in_turn = (self.pods[(self.turn + index) % count] for index in range(count))
-        return min((pod for pod in in_turn if pod not in tried), key=_in_flight, default=None)
+        return equal[self.turn % len(equal)]
 
 
 class Table:
