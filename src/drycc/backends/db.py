@@ -163,10 +163,26 @@ class Database:
             await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
         if is_migrated(await self.revision(), scripts):
             return
-        async with _translated(), self._writes.begin() as connection:
-            if not self.is_sqlite:
-                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        async with _translated(), self._migrating() as connection:
             await connection.run_sync(_upgrade, scripts)
+
+    @asynccontextmanager
+    async def _migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that one process at a time can hold, in which tables may be made anew."""
+        if not self.is_sqlite:
+            async with self._writes.begin() as connection:
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                yield connection
+            return
+        # Batch mode drops a table and makes it anew: with foreign keys on, what hangs on it would go too.
+        engine = create_async_engine(self.url, poolclass=sa.NullPool)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite_migration)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        async with engine.begin() as connection:
+            yield connection
+            broken = (await connection.execute(sa.text("pragma foreign_key_check"))).all()
+            if broken:
+                raise Conflict(f"the migration would leave {len(broken)} rows that point at nothing")
 
     async def close(self) -> None:
         await self._reads.dispose()
@@ -237,6 +253,13 @@ def _prepare_sqlite_writer(connection: Any, record: object) -> None:
     cursor.execute("pragma foreign_keys = on")
     cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
     cursor.execute(f"pragma journal_size_limit = {64 * 1024 * 1024}")
+    cursor.close()
+
+
+def _prepare_sqlite_migration(connection: Any, record: object) -> None:
+    _prepare_sqlite_writer(connection, record)
+    cursor = connection.cursor()
+    cursor.execute("pragma foreign_keys = off")
     cursor.close()
 
 
