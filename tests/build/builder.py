@@ -39,6 +39,7 @@ class Builder:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.port = free_port()
+        self.push_limit = 4 * 1024 * 1024
         self.cluster = ModelCluster()
         self.users: dict[str, Identity] = {}
 
@@ -48,8 +49,8 @@ class Builder:
             {
                 "DRYCC_DATA": str(self.home / "data"),
                 "DRYCC_SSH_LISTEN": f"127.0.0.1:{self.port}",
-                "DRYCC_PUSH_LIMIT": str(4 * 1024 * 1024),
-                "DRYCC_TREE_LIMIT": str(32 * 1024 * 1024),
+                "DRYCC_PUSH_LIMIT": str(self.push_limit),
+                "DRYCC_TREE_LIMIT": str(8 * self.push_limit),
             }
         )
 

@@ -19,7 +19,7 @@ from asyncssh import BreakReceived, DisconnectError, SignalReceived, SSHServerPr
 
 from drycc.build import repository
 from drycc.build.hook import Question, Talk, hear, open_talk
-from drycc.build.pipes import open_pipe, open_writer
+from drycc.build.pipes import open_pipe, open_writer, widen
 from drycc.build.repository import LIVE, Repositories
 from drycc.build.terminal import describe, make_lines
 from drycc.errors import DryccError, Unavailable
@@ -27,7 +27,7 @@ from drycc.kit.aio import cancel, within
 
 STALLED = 300.0  # seconds for which a client may take nothing of what we say
 OVER = (DisconnectError, BreakReceived, SignalReceived, TerminalSizeChanged)  # raised by reads of a channel
-CHUNK = 256 * 1024
+WINDOW = 2 * 1024 * 1024  # bytes that a client may send ahead; larger windows hold the loop longer
 TRANSFER = 3600.0  # seconds for a pack, either way
 COLLECTING = 600.0  # seconds for a garbage collection
 ENDING = 30.0  # seconds for git to end once it has its answer
@@ -167,6 +167,7 @@ async def _serve(
     )
     for file in (stdin, stdout, stderr, *pass_on):
         file.close()
+    widen(to_git)
     writer = await open_writer(to_git)
     feeding = asyncio.create_task(_feed(process, writer))
     try:
@@ -187,11 +188,14 @@ async def _kill(child: Process) -> None:
 
 
 async def _feed(process: SSHServerProcess[bytes], git: asyncio.StreamWriter) -> None:
-    """Hand git what the client sends. A redirection by asyncssh loses the end: asyncio closes a pipe whose
-    protocol appends to its buffer, and then ends, while it is resumed.
+    """Hand git what the client sends, a window at a time: after a smaller read asyncssh grants the client
+    a whole window nevertheless, and most of a pack ends up in memory.
+
+    A redirection by asyncssh loses the end: asyncio closes a pipe whose protocol appends to its
+    buffer, and then ends, while it is resumed.
     """
     with suppress(ConnectionError, *OVER):
-        while data := await process.stdin.read(CHUNK):
+        while data := await process.stdin.read(WINDOW):
             git.write(data)
             await git.drain()
     git.close()

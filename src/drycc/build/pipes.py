@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from io import FileIO
 
 
@@ -9,6 +11,12 @@ def open_pipe() -> tuple[FileIO, FileIO]:
     """The reading and the writing end; unlike bare numbers, a file may be closed twice."""
     reading, writing = os.pipe()
     return FileIO(reading, "rb"), FileIO(writing, "wb")
+
+
+def widen(pipe: FileIO) -> None:
+    """Let the pipe hold 1 MiB, so that the two sides wait less for each other; a system may refuse that."""
+    with suppress(OSError):
+        fcntl(pipe, F_SETPIPE_SZ, 1024 * 1024)
 
 
 async def open_reader(pipe: FileIO) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:

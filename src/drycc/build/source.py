@@ -13,7 +13,7 @@ from drycc.build.git import environment
 from drycc.errors import Unavailable
 
 PREFIX = "sources/"
-CHUNK = 256 * 1024
+CHUNK = 1024 * 1024  # bytes: each is one hop to a thread that writes
 
 
 async def archive(objects: ObjectStore, repository: Path, app: str, sha: str) -> str:
@@ -43,7 +43,7 @@ async def _pack(repository: Path, sha: str) -> AsyncIterator[bytes]:
     )
     assert child.stdout is not None
     try:
-        while chunk := await child.stdout.read(CHUNK):
+        while chunk := await _read_chunk(child.stdout):
             yield chunk
         if status := await child.wait():
             raise Unavailable(f"git could not read the commit (status {status}); push again")
@@ -52,3 +52,11 @@ async def _pack(repository: Path, sha: str) -> AsyncIterator[bytes]:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
+
+
+async def _read_chunk(stream: asyncio.StreamReader) -> bytes:
+    """A whole one, but for the last; empty at the end."""
+    try:
+        return await stream.readexactly(CHUNK)
+    except asyncio.IncompleteReadError as end:
+        return end.partial

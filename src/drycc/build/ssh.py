@@ -12,6 +12,7 @@ from typing import Any
 import asyncssh
 
 from drycc.backends.db import Database
+from drycc.build.git import WINDOW
 from drycc.build.session import Sessions
 from drycc.core import keys
 from drycc.errors import Unavailable
@@ -40,7 +41,7 @@ CHANNELS: dict[str, Any] = {
     "allow_scp": False,
     "agent_forwarding": False,
     "x11_forwarding": False,
-    "window": 2 * 1024 * 1024,  # larger ones hold the loop longer
+    "window": WINDOW,
     "max_pktsize": 256 * 1024,
 }
 Open = dict[asyncssh.SSHServerConnection, str]  # connections, with the client's address
