@@ -67,6 +67,7 @@ class ModelCluster(Cluster, Workloads, Pods):
         self.apps: dict[str, dict[str, _Rollout]] = {}
         self.broken: set[tuple[str, int]] = set()
         self.never: set[tuple[str, int]] = set()
+        self.missing: set[str] = set()  # images that are gone
         self.one_offs: dict[str, OneOff] = {}
         self.finished: dict[str, Finished] = {}
         self.builds = Finished(b"built\n")
@@ -201,6 +202,9 @@ class ModelCluster(Cluster, Workloads, Pods):
 
     async def files(self) -> Sequence[PodFile]:
         return []
+
+    async def has_image(self, image: str) -> bool:
+        return image not in self.missing
 
     async def collect(self, images: Mapping[str, frozenset[int]]) -> None:
         return None

@@ -160,7 +160,7 @@ async def test_rollback_brings_back_code_and_config(story: Story) -> None:
     await story.work()
     await story.push(web="./two")
     await story.work()
-    version = await releases.rollback(story.db, story.nudges, story.app, (1, "ann"), 2, ())
+    version = await releases.rollback(story.db, story.nudges, story.cluster, story.app, (1, "ann"), 2, ())
     await story.work()
     assert (version, (await story.releases())[-1]) == (5, (5, "succeed", False))
     spec = story.cluster.apps["shop"]["web"].spec
@@ -187,9 +187,21 @@ async def test_rl07_bad_targets_of_a_rollback_are_refused_without_a_trace(
     await story.work()
     before = await story.releases()
     with pytest.raises(Invalid) as refused:
-        await releases.rollback(story.db, story.nudges, story.app, (1, "ann"), version, ())
+        await releases.rollback(story.db, story.nudges, story.cluster, story.app, (1, "ann"), version, ())
     assert str(refused.value) == text
     assert await story.releases() == before
+
+
+async def test_rl07_a_target_whose_image_is_gone_is_refused_before_anything_stops(story: Story) -> None:
+    first = await story.push(web="./one")
+    await story.work()
+    await story.push(web="./two")
+    await story.work()
+    story.cluster.missing.add(f"shop:{first}")
+    with pytest.raises(Invalid, match="image of v2 is gone"):
+        await releases.rollback(story.db, story.nudges, story.cluster, story.app, (1, "ann"), 2, ())
+    assert (await story.releases())[-1] == (3, "succeed", False)
+    assert await story.pointers() == {"web": (3, 1)}
 
 
 async def test_a_newer_push_supersedes_one_that_waits(story: Story) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from drycc.backends.cluster.base import Pods
 from drycc.backends.db import Database
 from drycc.backends.nudges.base import Nudges
 from drycc.core import jobs
@@ -83,6 +84,7 @@ async def deploy(db: Database, nudges: Nudges, app: UUID, ptypes: Sequence[str],
 async def rollback(
     db: Database,
     nudges: Nudges,
+    pods: Pods,
     app_uuid: UUID,
     user: tuple[int, str],
     version: int | None,
@@ -90,33 +92,39 @@ async def rollback(
 ) -> int:
     """Record a release with an earlier one's build and config and queue its deploy; gives its number.
 
-    `user` is id and name; `version` None means the one before the latest. Raises `Invalid`.
+    `user` is id and name; `version` None means the one before the latest. Raises `Invalid`, also
+    when the image is gone, before anything is touched.
     """
     user_id, username = user
 
+    async def find(session: AsyncSession) -> tuple[int, str | None]:
+        target = await _target(session, app_uuid, version)
+        if target.build_id is None:
+            return target.version, None
+        await _check_ptypes(session, app_uuid, target.build_id, ptypes, text=NOT_INCLUDED)
+        return target.version, (await session.get_one(Build, target.build_id)).image
+
     async def body(session: AsyncSession) -> int:
-        app = await session.get_one(App, app_uuid)
-        current = await latest(session, app)
-        target = await _target(session, app_uuid, current.version - 1 if version is None else version)
-        if target.build_id is not None:
-            await _check_ptypes(session, app_uuid, target.build_id, ptypes, text=NOT_INCLUDED)
-        summary = f"{username} rolled back to v{target.version}"
+        target = await _target(session, app_uuid, number)
         release = await record(
             session,
             app_uuid,
             user_id,
             build_id=target.build_id,
             config_uuid=target.config_uuid,
-            summary=summary,
+            summary=f"{username} rolled back to v{number}",
         )
         if release.build_id is not None:
             await _cancel_running(session, app_uuid)
             await queue_deploy(session, release, ptypes=ptypes, force=True)
         return release.version
 
-    number = await db.write(body, app=app_uuid)
+    number, image = await db.write(find, app=app_uuid)
+    if image is not None and not await pods.has_image(image):
+        raise Invalid(f"The image of v{number} is gone: push its commit again.")
+    made = await db.write(body, app=app_uuid)
     await jobs.wake(nudges)
-    return number
+    return made
 
 
 async def queue_deploy(
@@ -160,7 +168,9 @@ def _add_condition(release: Release, state: str, ptypes: Sequence[str], **more: 
     release.conditions = [condition, *release.conditions]
 
 
-async def _target(session: AsyncSession, app: UUID, version: int) -> Release:
+async def _target(session: AsyncSession, app: UUID, version: int | None) -> Release:
+    if version is None:
+        version = (await latest(session, await session.get_one(App, app))).version - 1
     if version < 1:
         raise Invalid("version cannot be below 0")
     if version == 1:

@@ -85,6 +85,7 @@ async def roll_back(body: RollbackBody, app: ChangeApp, user: AnyUser, ports: Po
     version = await releases.rollback(
         ports.db,
         ports.nudges,
+        ports.cluster.pods,
         app.uuid,
         (user.id, user.username),
         _parse_target(body.version),

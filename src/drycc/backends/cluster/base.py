@@ -189,6 +189,9 @@ class Pods(Protocol):
     async def files(self) -> Sequence[PodFile]:
         """The output files that the logger role reads; empty where the cluster ships its own logs."""
 
+    async def has_image(self, image: str) -> bool:
+        """Whether pods of this image can be started."""
+
     async def collect(self, images: Mapping[str, frozenset[int]]) -> None:
         """Remove images but those named (app → build ids) and those that pods use or builds make."""
 

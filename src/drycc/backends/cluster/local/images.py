@@ -33,6 +33,9 @@ class Images:
         made = environment.app_environment(self._site, pod.directory, pod.record, env, complete.get("venv"))
         await pods.start(pod, Launch(("/bin/sh", "-c", command), image / "tree", made))
 
+    async def has(self, image: str) -> bool:
+        return await asyncio.to_thread((self._site.image(image) / "complete").is_file)
+
     async def start_build(self, pod: LocalPod, source: Path | None) -> None:
         """Run the image builder on the source."""
         made = environment.build_environment(self._site, pod.directory, pod.record)

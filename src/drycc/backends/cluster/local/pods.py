@@ -54,6 +54,9 @@ class LocalPods(Pods):
         printed = (pod for controller in self._apps.values() for pod in controller.pods.printed())
         return [access, *(_file(pod) for pod in printed)]
 
+    async def has_image(self, image: str) -> bool:
+        return await self._apps.around.images.has(image)
+
     async def collect(self, images: Mapping[str, frozenset[int]]) -> None:
         kept = {f"{app}:{build}" for app, builds in images.items() for build in builds}
         for controller in self._apps.values():
