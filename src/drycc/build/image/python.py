@@ -48,7 +48,7 @@ def install(tree: Path, venvs: Path, python: str, build: str, say: Say) -> Path 
         return None
     interpreter = choose_interpreter(tree, python)
     say(f"-----> Python {interpreter.version}")
-    if not wanted.lock:
+    if wanted.lock is None:
         say(f" !     {wanted.name}: not all versions are pinned, so the next build may get others")
     venv = venvs / _name(wanted, interpreter, build)
     if read_complete(venv):
