@@ -78,6 +78,7 @@ class Pod:
     respond: Respond = lambda request: OK
     handler: Handler | None = None
     port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.received: list[Message] = []
@@ -90,7 +91,7 @@ class Pod:
         return Endpoint(self.name, self.port)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**20)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=2**20)
         return self
 
     async def __aexit__(

@@ -99,6 +99,15 @@ async def test_ed08_a_post_that_was_sent_and_not_answered_is_not_sent_again(rig:
             assert first.connections + second.connections == before + 1
 
 
+async def test_sv07_an_app_on_either_loopback_address_is_reached(rig: Rig) -> None:
+    async with Pod(host="::1") as pod, rig.connect() as wire:
+        await rig.route(pod)
+        for request in (get(), post(b"abc"), get(), post(b"def")):
+            wire.send(request)
+            assert (await wire.answer()).status == 200
+        assert len(pod.received) == 4
+
+
 async def test_no_pod_that_answers_is_a_502(rig: Rig) -> None:
     async with rig.connect() as wire:
         await rig.route(Pod("1"), Pod("2"), replicas=2)

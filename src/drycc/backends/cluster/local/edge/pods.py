@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from drycc.backends.cluster.local.edge.link import Link
 from drycc.backends.cluster.local.edge.snapshot import Endpoint, Snapshot
+from drycc.backends.cluster.local.ports import LOOPBACKS
 
 CONNECT_WITHIN = 5.0  # seconds
 MAX_IDLE_LINKS = 32  # of one pod
@@ -20,6 +21,7 @@ class Pod:
         self.in_flight = 0
         self.is_retired = False
         self._idle: list[Link] = []
+        self._loopback = LOOPBACKS[0]  # where it listens, as far as known
         self._drained: asyncio.Event | None = None
 
     def take(self) -> Link | None:
@@ -45,17 +47,13 @@ class Pod:
         """
         if idle := self.take():
             idle.close()
-        loop = asyncio.get_running_loop()
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            connection.setblocking(False)
-            async with asyncio.timeout(CONNECT_WITHIN):
-                await loop.sock_connect(connection, ("127.0.0.1", self.endpoint.port))
-                _, link = await loop.create_connection(Link, sock=connection)
-        except BaseException:
-            connection.close()
-            raise
-        return link
+            return await _open_link(self._loopback, self.endpoint.port)
+        except ConnectionRefusedError:
+            other = next(one for one in LOOPBACKS if one != self._loopback)
+            link = await _open_link(other, self.endpoint.port)
+            self._loopback = other
+            return link
 
     def begin(self) -> None:
         self.in_flight += 1
@@ -80,10 +78,27 @@ class Pod:
 
     def close_idle(self, before: float) -> None:
         """Close links that were idle since before this moment of the loop's clock."""
+        if not self._idle:
+            return
         for link in self._idle:
             if link.idle_since <= before:
                 link.close()
         self._idle = [link for link in self._idle if link.is_usable]
+
+
+async def _open_link(loopback: tuple[socket.AddressFamily, str], port: int) -> Link:
+    family, address = loopback
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await loop.sock_connect(connection, (address, port))
+            _, link = await loop.create_connection(Link, sock=connection)
+    except BaseException:
+        connection.close()
+        raise
+    return link
 
 
 @dataclass(slots=True)
