@@ -242,3 +242,21 @@ async def test_ed13_a_client_that_closes_its_half_gets_the_whole_answer(rig: Rig
             wire.send(get())
             wire.writer.write_eof()
             assert len((await wire.rest()).split(b"\r\n\r\n", 1)[1]) == size
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+async def test_requests_are_the_same_in_whatever_pieces_they_come(rig: Rig, size: int) -> None:
+    chunked = (
+        get("/2", "Transfer-Encoding: chunked", method="POST") + b"3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
+    )
+    offer = ("Connection: Upgrade", "Upgrade: h2c")
+    stream = b"".join((get("/1"), chunked, get("/3", *offer), post(b"de", *offer, target="/4"), get("/5")))
+    async with Pod() as pod, rig.connect() as wire:
+        await rig.route(pod)
+        for start in range(0, len(stream), size):
+            wire.send(stream[start : start + size])
+            await asyncio.sleep(0.0005)  # a segment of its own
+        assert [(await wire.answer()).body for _ in range(5)] == [b"ok"] * 5
+        assert [(request.line.split()[1], request.body) for request in pod.received] == [
+            ("/1", b""), ("/2", b"abc"), ("/3", b""), ("/4", b"de"), ("/5", b""),
+        ]  # fmt: skip
