@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from drycc.backends.db import open_database
 from drycc.core.models import App, Build, Job, Release, Workload
 from tests.platform import Platform
+from tests.waiting import until
 
 
 async def check_invariants(platform: Platform) -> None:
@@ -25,6 +26,23 @@ async def check_invariants(platform: Platform) -> None:
     assert find_temporary(platform) == [], "temporary objects are left"
     running = count_pods(platform)
     assert running == {app: count for app, count in wanted.items() if count}, (running, wanted)
+
+
+async def settle(platform: Platform) -> None:
+    """Wait until nothing is under way and all of it is true."""
+
+    async def is_quiet() -> bool:
+        try:
+            await check_invariants(platform)
+        except AssertionError:
+            return False
+        return True
+
+    try:
+        await until(is_quiet, within=60)
+    except TimeoutError:
+        await check_invariants(platform)
+        raise
 
 
 def find_processes(platform: Platform) -> list[str]:

@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import QUICK
 from tests.e2e import apps
 from tests.e2e.developer import Developer
-from tests.invariants import check_invariants, count_pods
+from tests.invariants import count_pods, settle
 from tests.platform import Platform, exchange
 from tests.waiting import until
 
@@ -62,28 +61,15 @@ async def _die_pushing(platform: Platform, ann: Developer, repository: Path, nam
     await until(lambda: platform.process and platform.process.returncode == 137)
     assert (await ann.get("shop")).status == 200  # the pods and the edge go on without us
     await platform.start()
-    release = await _settle(ann)
+    await settle(platform)
+    release = await ann.release("shop")
     assert release["state"] == "succeed"
     assert release["version"] == 3 or done.code != 0, "told success without the release"
     served = {"one" if release["version"] == 2 else "two"}
     assert {(await ann.get("shop")).text for _ in range(5)} == served
     again = await ann.push("shop", repository, apps.answering("'three'"))
     assert (again.code, (await ann.get("shop")).text) == (0, "three")
-    await check_invariants(platform)
-
-
-async def _settle(ann: Developer) -> Any:
-    """The newest release, once no job is open any more."""
-
-    async def is_quiet() -> bool:
-        try:
-            await check_invariants(ann.platform)
-        except AssertionError:
-            return False
-        return True
-
-    await until(is_quiet, within=60)
-    return await ann.release("shop")
+    await settle(platform)
 
 
 async def _die_destroying(platform: Platform, ann: Developer) -> None:
@@ -101,6 +87,6 @@ async def _die_destroying(platform: Platform, ann: Developer) -> None:
         return bool((await platform.api("GET", "/v2/apps/", None, ann.token)).json()["count"] == 0)
 
     await until(is_gone)
-    await until(lambda: count_pods(platform) == {})
-    await check_invariants(platform)
+    await settle(platform)
+    assert count_pods(platform) == {}
     await ann.call("POST", "apps/", {"id": "shop"}, status=201)

@@ -52,6 +52,7 @@ async def test_a_failed_build_makes_no_release_and_says_why(story: Story) -> Non
     outcome = await builds.outcome(story.db, id)
     assert (outcome.is_over, outcome.has_succeeded) == (True, False)
     assert outcome.text == "the build failed with exit code 1"
+    assert await story.objects.list("sources/") == []
     assert (await story.lines(id))[-1] == "no such module"
     assert await story.pointers() == {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.e2e import apps
 from tests.e2e.developer import Developer
-from tests.invariants import check_invariants, find_processes
+from tests.invariants import find_processes, settle
 from tests.platform import Platform
 from tests.waiting import until
 
@@ -98,7 +98,7 @@ async def _destroy(ann: Developer, say: Say) -> None:
     assert (await ann.get("shop")).status == 404
     assert [process for process in find_processes(platform) if "edge" not in process] == []
     await until(lambda: not _left(platform))
-    await check_invariants(platform)
+    await settle(platform)
     say("destroy leaves no process, no file, no row and no route")
 
 

@@ -12,7 +12,7 @@ from drycc.backends.db import open_database
 from tests.conftest import QUICK
 from tests.e2e import apps
 from tests.e2e.developer import Developer
-from tests.invariants import check_invariants, find_processes
+from tests.invariants import find_processes, settle
 from tests.platform import Platform, run
 from tests.waiting import until
 
@@ -60,7 +60,7 @@ async def test_what_cannot_be_built_is_refused_and_the_old_one_serves(platform: 
     assert "Procfile" in done.err
     assert "notes.txt" in done.err
     assert (await ann.release("notes"))["version"] == 1
-    await check_invariants(platform)
+    await settle(platform)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_what_does_not_run_makes_the_push_fail_with_its_last_lines(
         assert (await ann.get("shop")).text == "one"
         assert (await ann.release("shop"))["state"] == "crashed"
         await until(lambda: len([p for p in find_processes(platform) if "sh" in p.split("/")[-1]]) >= 0)
-        await check_invariants(platform)
+        await settle(platform)
         await ann.push("shop", repository, TWO)
         assert (await ann.get("shop")).text == "two"
 
@@ -133,7 +133,7 @@ async def test_two_pushes_at_once_are_both_received(platform: Platform) -> None:
     assert "Done, shop:v3 deployed to Workflow" in second.err
     assert (await first).code == 0
     assert (await ann.get("shop")).text == "two"
-    await check_invariants(platform)
+    await settle(platform)
 
 
 async def test_a_pack_over_the_cap_is_refused(database_url: str | None) -> None:
@@ -170,7 +170,7 @@ async def test_a_client_that_goes_away_cancels_its_build(platform: Platform) -> 
     await ann.push("shop", repository, ONE)
     assert (await ann.get("shop")).text == "one"
     assert (await ann.release("shop"))["version"] == 2
-    await check_invariants(platform)
+    await settle(platform)
 
 
 async def test_a_second_dryccd_on_the_same_data_directory_is_refused(platform: Platform) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import QUICK
 from tests.e2e import apps
 from tests.e2e.developer import Developer
-from tests.invariants import check_invariants, find_processes
+from tests.invariants import find_processes, settle
 from tests.platform import PASSWORD, Platform
 from tests.waiting import until
 
@@ -55,7 +55,7 @@ async def test_nm01_a_name_of_63_characters_works_to_the_end(platform: Platform)
     assert all(len(pod["name"]) <= 63 for pod in await ann.pods(LONG))
     await ann.call("DELETE", f"apps/{LONG}/", status=204)
     assert (await ann.get(LONG)).status == 404
-    await check_invariants(platform)
+    await settle(platform)
 
 
 async def test_gp07_one_commit_on_top_of_a_large_repository_ends_cleanly(platform: Platform) -> None:

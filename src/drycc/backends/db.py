@@ -26,6 +26,7 @@ from drycc.errors import Conflict, NotFound, Unavailable
 
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
+MIGRATION_WAIT = 30.0  # seconds for which one process waits for another's migration
 BUSY_MS = 5_000
 _SQLITE_AWAY = frozenset(
     {
@@ -161,10 +162,15 @@ class Database:
         """
         if self.is_sqlite and self.url.database:
             await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
-        if is_migrated(await self.revision(), scripts):
-            return
-        async with _translated(), self._migrating() as connection:
-            await connection.run_sync(_upgrade, scripts)
+        async with asyncio.timeout(MIGRATION_WAIT):
+            while not is_migrated(await self.revision(), scripts):
+                try:
+                    async with _translated(), self._migrating() as connection:
+                        await connection.run_sync(_upgrade, scripts)
+                except Unavailable:  # a new file that another process makes its own just now
+                    if not self.is_sqlite:
+                        raise
+                    await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def _migrating(self) -> AsyncIterator[AsyncConnection]:
@@ -239,7 +245,6 @@ def _upgrade(connection: sa.Connection, scripts: Path) -> None:
 
 def _prepare_sqlite_reader(connection: Any, record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("pragma journal_mode = wal")
     cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
     cursor.execute("pragma query_only = on")
     cursor.close()
@@ -248,10 +253,12 @@ def _prepare_sqlite_reader(connection: Any, record: object) -> None:
 def _prepare_sqlite_writer(connection: Any, record: object) -> None:
     connection.isolation_level = None  # the driver must not begin by itself
     cursor = connection.cursor()
-    cursor.execute("pragma journal_mode = wal")
+    cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
+    cursor.execute("pragma journal_mode")
+    if cursor.fetchone() != ("wal",):  # kept in the file; the change needs it for itself
+        cursor.execute("pragma journal_mode = wal")
     cursor.execute("pragma synchronous = full")
     cursor.execute("pragma foreign_keys = on")
-    cursor.execute(f"pragma busy_timeout = {BUSY_MS}")
     cursor.execute(f"pragma journal_size_limit = {64 * 1024 * 1024}")
     cursor.close()
 

@@ -129,13 +129,14 @@ async def _record_release(ports: Ports, job: Claim, row: Any, image: Mapping[str
 async def _end_build(ports: Ports, job: Claim, state: str, reason: str) -> None:
     id = int(job.key)
 
-    async def body(session: AsyncSession) -> None:
+    async def body(session: AsyncSession) -> str:
         row = await session.get_one(Build, id)
         if row.state in builds.OPEN:
             builds.end(row, state, reason)
         await jobs.finish(session, job, state, reason=reason)
+        return row.source
 
-    await ports.db.write(body)
+    await ports.objects.delete(await ports.db.write(body))
     await ports.nudges.send(builds.TOPIC, str(id))
 
 

@@ -36,7 +36,9 @@ async def test_an_object_is_stored_read_replaced_and_deleted(objects: ObjectStor
         await objects.path("sources/app/1.tar")
 
 
-async def test_a_broken_upload_leaves_the_old_object_and_no_part(objects: ObjectStore, tmp_path: Path) -> None:
+async def test_a_broken_upload_leaves_the_old_object_and_no_part(
+    objects: ObjectStore, tmp_path: Path
+) -> None:
     await objects.put("a", chunks(b"whole"))
     with pytest.raises(OSError, match="gone"):
         await objects.put("a", breaking())
