@@ -23,7 +23,7 @@ IDLE = 60.0  # seconds
 
 ANCHOR = """\
 import asyncio, sys
-import aiohttp, aiosqlite, argon2, asyncinotify, asyncssh, cryptography, fastapi, httptools, pydantic, pygit2
+import aiosqlite, argon2, asyncinotify, asyncssh, cryptography, fastapi, httptools, pydantic, pygit2
 import sqlalchemy.ext.asyncio, sqlalchemy.orm, starlette.applications, uvicorn, websockets, zstandard
 
 app = fastapi.FastAPI()
