@@ -55,9 +55,7 @@ def upgrade():
 """
 
 
-async def test_db05_a_column_of_apps_goes_and_a_thousand_releases_stay(
-    db: Database, tmp_path: Path
-) -> None:
+async def test_db05_a_column_of_apps_goes_and_a_thousand_releases_stay(db: Database, tmp_path: Path) -> None:
     """Batch mode makes the table anew on SQLite; nothing below it may be lost on the way."""
     uuid = await Story.make_app(db, "shop")
 
