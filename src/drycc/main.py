@@ -24,8 +24,10 @@ from drycc.backends.cluster.local.cluster import LocalCluster, open_local
 from drycc.backends.db import Database, open_database
 from drycc.backends.logstore.base import LogStore
 from drycc.backends.logstore.ring import LocalLogStore
-from drycc.backends.nudges.base import Nudges, open_nudges
-from drycc.backends.objects.base import ObjectStore, open_objects
+from drycc.backends.nudges import open_nudges
+from drycc.backends.nudges.base import Nudges
+from drycc.backends.objects import open_objects
+from drycc.backends.objects.base import ObjectStore
 from drycc.build.role import ROLE as BUILDER
 from drycc.core import identity
 from drycc.core.models import App

@@ -10,8 +10,10 @@ import asyncssh
 import sqlalchemy as sa
 
 from drycc.backends.db import Database
-from drycc.backends.nudges.base import Nudges, open_nudges
-from drycc.backends.objects.base import ObjectStore, open_objects
+from drycc.backends.nudges import open_nudges
+from drycc.backends.nudges.base import Nudges
+from drycc.backends.objects import open_objects
+from drycc.backends.objects.base import ObjectStore
 from drycc.build import role as builder
 from drycc.core import apps, keys
 from drycc.core.identity import Identity

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from drycc.backends.db import Database
 from drycc.backends.logstore.base import Line, LogStore, Page, Reached
-from drycc.backends.nudges.base import open_nudges
-from drycc.backends.objects.base import open_objects
+from drycc.backends.nudges import open_nudges
+from drycc.backends.objects import open_objects
 from drycc.core import builds, jobs, pipeline, releases
 from drycc.core.models import App, Base, Build, Config, Release, User, Workload, Workspace
 from drycc.core.secrets import Keyring

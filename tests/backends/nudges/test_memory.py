@@ -2,7 +2,7 @@
 
 import asyncio
 
-from drycc.backends.nudges.base import open_nudges
+from drycc.backends.nudges import open_nudges
 
 
 async def test_ids_arrive_once_in_order_for_each_subscriber() -> None:

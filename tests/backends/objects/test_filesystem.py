@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from drycc.backends.objects.base import ObjectStore, open_objects
+from drycc.backends.objects import open_objects
+from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NotFound
 
 

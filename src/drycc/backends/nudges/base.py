@@ -13,10 +13,3 @@ class Nudges(Protocol):
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Ids sent from the moment of entering on, coalescing, in order of their first arrival."""
-
-
-async def open_nudges(url: str) -> Nudges:
-    """The adapter for `memory:`."""
-    from drycc.backends.nudges.memory import MemoryNudges
-
-    return MemoryNudges()

@@ -17,10 +17,3 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Forget the object; an unknown key is fine."""
-
-
-async def open_objects(url: str) -> ObjectStore:
-    """The adapter for `file:///…`."""
-    from drycc.backends.objects.filesystem import FileStore
-
-    return FileStore(Path(url.removeprefix("file://")))
