@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands.add_parser("stop", help="end the platform, its pods and its edge"))
     _add_data(commands.add_parser("migrate", help="bring the database's schema to this version"))
     _add_data(commands.add_parser("check", help="open everything that serve needs and say what was found"))
+    backup = commands.add_parser("backup", help="back everything up while the platform serves")
+    backup.add_argument("target", nargs="?", default="objects:", help="a directory, or objects: (default)")
+    _add_data(backup)
+    restore = commands.add_parser("restore", help="restore a backup into an empty data directory")
+    restore.add_argument("source", help="a backup's directory, objects:<name>, or objects: for the newest")
+    _add_data(restore)
     commands.add_parser("settings", help="name, type, unit, default and meaning of every setting")
     commands.add_parser("setup-names", help="let ssh find the builder of a controller at localhost")
     demo = commands.add_parser("demo", help="deploy a small app end to end and print its URL")
@@ -108,6 +114,18 @@ async def _check(arguments: argparse.Namespace, chosen: Settings) -> None:
     from drycc.check import check
 
     await check(chosen)
+
+
+async def _backup(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.safekeeping import backup
+
+    await backup(chosen, arguments.target)
+
+
+async def _restore(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.safekeeping import restore
+
+    await restore(chosen, arguments.source)
 
 
 async def _demo(arguments: argparse.Namespace, chosen: Settings) -> None:
@@ -215,6 +233,8 @@ COMMANDS: dict[str, Command] = {
     "stop": _stop,
     "migrate": _migrate,
     "check": _check,
+    "backup": _backup,
+    "restore": _restore,
     "settings": _print_settings,
     "setup-names": _set_up_names,
     "demo": _demo,

@@ -28,6 +28,7 @@ from drycc.backends.nudges import open_nudges
 from drycc.backends.nudges.base import Nudges
 from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
+from drycc.backup.restore import check_whole
 from drycc.build.role import ROLE as BUILDER
 from drycc.core import identity
 from drycc.core.models import App
@@ -72,6 +73,7 @@ async def serve(settings: Settings) -> None:
     check_backends(settings)
     chosen = choose_roles(settings.roles)
     with lock_data(settings), bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN") as listener:
+        check_whole(Path(settings.data))
         stopping = _watch_signals()
         async with AsyncExitStack() as stack:
             ports = await stack.enter_async_context(_open_ports(settings, roles.find_names(chosen)))

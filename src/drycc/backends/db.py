@@ -6,7 +6,7 @@ This is the only module that may ask which database it is.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from drycc.errors import Conflict, NotFound, Unavailable
+from drycc.errors import Conflict, Invalid, NotFound, Unavailable
 
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
@@ -190,6 +190,19 @@ class Database:
             if broken:
                 raise Conflict(f"the migration would leave {len(broken)} rows that point at nothing")
 
+    def file(self) -> Path:
+        """Where the rows are; raises `Invalid` for a database on a server."""
+        if not self.is_sqlite or not self.url.database:
+            raise Invalid(
+                "the rows are in PostgreSQL: back them up with pgBackRest or pg_dump; "
+                "`dryccd backup` and `restore` are for the embedded database"
+            )
+        return Path(self.url.database)
+
+    async def snapshot(self, target: Path) -> None:
+        """Write all rows, as of one moment, to the new SQLite file `target`, while others read and write."""
+        await asyncio.to_thread(_vacuum_into, self.file(), target)
+
     async def close(self) -> None:
         await self._reads.dispose()
         await self._writes.dispose()
@@ -241,6 +254,19 @@ def _upgrade(connection: sa.Connection, scripts: Path) -> None:
     config.set_main_option("script_location", str(scripts))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _vacuum_into(source: Path, target: Path) -> None:
+    """SQLite's own copy of a file in use; a damaged database raises, so none is kept as a backup."""
+    try:
+        with closing(sqlite3.connect(source, timeout=BUSY_MS / 1000)) as connection:
+            connection.execute("vacuum into ?", [str(target)])
+        with closing(sqlite3.connect(target)) as connection:
+            found = connection.execute("pragma quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(f"the database cannot be copied: {error}") from error
+    if found != ("ok",):
+        raise Unavailable(f"the copy of the database is damaged: {found}")
 
 
 def _prepare_sqlite_reader(connection: Any, record: object) -> None:

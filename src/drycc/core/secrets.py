@@ -49,6 +49,11 @@ class Keyring:
             os.fsync(file.fileno())
         return cls.load(path)
 
+    @property
+    def ids(self) -> list[str]:
+        """Of all keys; a backup refers to them."""
+        return sorted(self._keys)
+
     def has(self, wrapped: bytes) -> bool:
         """Whether the key that wrapped this is here."""
         return wrapped[:ID_LENGTH].decode("ascii", "replace") in self._keys

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from drycc.backends.cluster.base import Cluster
@@ -12,6 +13,8 @@ from drycc.backends.db import Database
 from drycc.backends.logstore.base import LogStore
 from drycc.backends.nudges.base import Nudges
 from drycc.backends.objects.base import ObjectStore
+from drycc.backup.create import Platform
+from drycc.backup.timer import run_timer
 from drycc.core import jobs, pipeline
 from drycc.core.jobs import Claim, LeaseLost
 from drycc.core.secrets import Keyring
@@ -133,8 +136,15 @@ def _ports(needs: Needs) -> Ports:
 
 @asynccontextmanager
 async def lifespan(needs: Needs) -> AsyncIterator[None]:
-    async with running(("worker", Worker(needs).run)):
+    timers = [("backup", partial(run_timer, _platform(needs)))] if needs.settings.backup_every else []
+    async with running(("worker", Worker(needs).run), *timers):
         yield
+
+
+def _platform(needs: Needs) -> Platform:
+    """What is backed up on the timer; raises `Invalid` when the rows are on a server."""
+    needs.db.file()
+    return Platform(needs.settings, needs.db, needs.keyring, needs.objects)
 
 
 ROLE = Role("worker", Needs, lifespan)

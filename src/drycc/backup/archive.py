@@ -1,0 +1,228 @@
+"""Where backups are kept: a directory, or the ObjectStore below `backups/<name>/`; the same files in both."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from drycc.backends.objects.base import ObjectStore
+from drycc.backup.manifest import FILE
+from drycc.errors import NotFound
+from drycc.kit.crash import point
+
+STORE = "objects:"  # how the ObjectStore is named on the command line
+PREFIX = "backups/"
+CHUNK = 1024 * 1024
+TIME = "%Y%m%dT%H%M%S.%fZ"
+_PART = ".part-"
+
+
+class Target(Protocol):
+    """A backup under way; parts are written below `directory`, then handed over."""
+
+    directory: Path
+    shown: str  # where the backup will be, for people
+
+    async def keep(self, name: str) -> None:
+        """The part is written."""
+
+    async def drop(self, name: str) -> None:
+        """Forget a part that was kept."""
+
+    async def finish(self, manifest: bytes) -> None:
+        """From here on this is a backup, and durable."""
+
+
+class Source(Protocol):
+    shown: str
+
+    async def path(self, name: str) -> Path:
+        """A local file with the part; raises `NotFound`."""
+
+
+def make_name(at: datetime) -> str:
+    return at.astimezone(UTC).strftime(TIME)
+
+
+def read_time(name: str) -> datetime | None:
+    """When the backup of this name was made."""
+    try:
+        return datetime.strptime(name, TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def open_spool(parent: Path, name: str) -> Iterator[Path]:
+    """A directory for the backup `name` while it is made; what dead ones have left is removed first."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in parent.glob(f"{_PART}*"):
+        if not _is_locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    path = parent / f"{_PART}{name}"
+    path.mkdir(mode=0o700)
+    with _opened(path) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def open_directory(parent: Path, name: str) -> Iterator[Target]:
+    """A backup that will be the directory `<parent>/<name>`."""
+    with open_spool(parent, name) as spool:
+        yield _Directory(spool, parent / name)
+
+
+@asynccontextmanager
+async def open_store(objects: ObjectStore, spool: Path, name: str) -> AsyncIterator[Target]:
+    """A backup in the ObjectStore; parts wait below `spool` until they are there."""
+    target = _Store(spool / "parts", objects, name)
+    try:
+        yield target
+    except BaseException:
+        await remove_stored(objects, name)
+        raise
+
+
+async def list_stored(objects: ObjectStore) -> Sequence[str]:
+    """Names of the whole backups in the ObjectStore, oldest first."""
+    keys = [key.split("/") for key in await objects.list(PREFIX)]
+    return sorted(key[1] for key in keys if len(key) == 3 and key[2] == FILE)
+
+
+async def sweep_stored(objects: ObjectStore, spools: Path) -> None:
+    """Remove from the ObjectStore what backups have left that died before they were whole."""
+    found = {key.split("/")[1] for key in await objects.list(PREFIX)}
+    for name in found.difference(await list_stored(objects)):
+        if not _is_locked(spools / f"{_PART}{name}"):
+            await remove_stored(objects, name)
+
+
+async def remove_stored(objects: ObjectStore, name: str) -> None:
+    """The manifest goes first: what is left of a backup is none."""
+    await objects.delete(f"{PREFIX}{name}/{FILE}")
+    for key in await objects.list(f"{PREFIX}{name}/"):
+        await objects.delete(key)
+
+
+async def open_source(text: str, objects: ObjectStore) -> Source:
+    """What `dryccd restore` is given: a directory, `objects:<name>`, or `objects:` for the newest."""
+    if not text.startswith(STORE):
+        return _Files(await asyncio.to_thread(Path(text).resolve))
+    stored = await list_stored(objects)
+    name = text.removeprefix(STORE) or (stored[-1] if stored else "")
+    if name not in stored:
+        there = f"there are {', '.join(stored)}" if stored else "there is none"
+        raise NotFound(f"there is no backup {name or 'at all'} in the object store; {there}")
+    return _Stored(objects, name)
+
+
+class _Directory(Target):
+    def __init__(self, directory: Path, final: Path) -> None:
+        self.directory = directory
+        self.shown = str(final)
+        self._final = final
+
+    async def keep(self, name: str) -> None:
+        pass
+
+    async def drop(self, name: str) -> None:
+        (self.directory / name).unlink()
+
+    async def finish(self, manifest: bytes) -> None:
+        await asyncio.to_thread(self._finish, manifest)
+
+    def _finish(self, manifest: bytes) -> None:
+        with os.fdopen(os.open(self.directory / FILE, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(manifest)
+            file.flush()
+            os.fsync(file.fileno())
+        for parent, _, _ in os.walk(self.directory):
+            _sync(Path(parent))
+        point("backup.named")
+        self.directory.rename(self._final)
+        _sync(self._final.parent)
+
+
+class _Store(Target):
+    def __init__(self, directory: Path, objects: ObjectStore, name: str) -> None:
+        self.directory = directory
+        self.shown = f"{STORE}{name}"
+        self._objects = objects
+        self._prefix = f"{PREFIX}{name}/"
+
+    async def keep(self, name: str) -> None:
+        file = self.directory / name
+        await self._objects.put(self._prefix + name, _read(file))
+        await asyncio.to_thread(file.unlink)
+
+    async def drop(self, name: str) -> None:
+        await self._objects.delete(self._prefix + name)
+
+    async def finish(self, manifest: bytes) -> None:
+        async def content() -> AsyncIterator[bytes]:
+            yield manifest
+
+        await self._objects.put(self._prefix + FILE, content())
+
+
+class _Files(Source):
+    def __init__(self, directory: Path) -> None:
+        self.shown = str(directory)
+        self._directory = directory
+
+    async def path(self, name: str) -> Path:
+        path = self._directory / name
+        if not await asyncio.to_thread(path.is_file):
+            raise NotFound(f"{path} is missing: this is no whole backup")
+        return path
+
+
+class _Stored(Source):
+    def __init__(self, objects: ObjectStore, name: str) -> None:
+        self.shown = f"{STORE}{name}"
+        self._objects = objects
+        self._prefix = f"{PREFIX}{name}/"
+
+    async def path(self, name: str) -> Path:
+        return await self._objects.path(self._prefix + name)
+
+
+async def _read(file: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(file.open, "rb") as content:
+        while chunk := await asyncio.to_thread(content.read, CHUNK):
+            yield chunk
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_locked(directory: Path) -> bool:
+    """Whether a living process makes a backup there."""
+    try:
+        with _opened(directory) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _sync(directory: Path) -> None:
+    with _opened(directory) as handle:
+        os.fsync(handle)
