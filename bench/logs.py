@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from tests.logs.printed import PrintedCluster
 
 from drycc.backends.logstore.base import Line
+from drycc.backends.logstore.retention import Bounds
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.kit.aio import cancel
 from drycc.kit.ids import now
@@ -36,7 +37,7 @@ def make_texts(count: int) -> list[str]:
 
 
 async def append_batches(root: Path, texts: list[str]) -> None:
-    async with LocalLogStore(root, 1 << 30) as store:
+    async with LocalLogStore(root, Bounds(2**30, 2**32, age=3600)) as store:
         for start in range(0, len(texts), 1000):
             at = now()
             await store.append(
@@ -48,7 +49,7 @@ async def ingest_file(root: Path, texts: list[str]) -> None:
     cluster = PrintedCluster(root)
     cluster.add(POD).write_text("".join(f"{text}\n" for text in texts))
     cluster.end(POD)
-    async with LocalLogStore(root / "logs", 1 << 30) as store:
+    async with LocalLogStore(root / "logs", Bounds(2**30, 2**32, age=3600)) as store:
         task = asyncio.create_task(Ingest(cluster, store).run())
         while POD not in cluster.forgotten:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -56,7 +57,7 @@ async def ingest_file(root: Path, texts: list[str]) -> None:
 
 
 async def read_back(root: Path, texts: list[str]) -> None:
-    async with LocalLogStore(root / "logs", 1 << 30) as store:
+    async with LocalLogStore(root / "logs", Bounds(2**30, 2**32, age=3600)) as store:
         cursor = None
         while (page := await store.read("foo", cursor=cursor)).lines:
             cursor = page.cursor

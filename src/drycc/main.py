@@ -19,10 +19,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from drycc import roles
-from drycc.api.role import ROLE as API
+from drycc.api.role import make_role
 from drycc.backends.cluster.local.cluster import LocalCluster, open_local
 from drycc.backends.db import Database, open_database
 from drycc.backends.logstore.base import LogStore
+from drycc.backends.logstore.retention import Bounds
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.backends.nudges import open_nudges
 from drycc.backends.nudges.base import Nudges
@@ -38,12 +39,14 @@ from drycc.kit.aio import task_group
 from drycc.kit.http import wrap_routes
 from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
+from drycc.logs.routers import lines
 from drycc.names import is_builder_known
 from drycc.settings import Settings
 from drycc.worker.role import ROLE as WORKER
 
 log = logging.getLogger("drycc.main")
 
+API = make_role(lines.router)
 ROLES: dict[str, roles.Role[Any]] = {role.name: role for role in (LOGGER, WORKER, BUILDER, API)}
 DRAIN = 30  # seconds for HTTP requests under way when we stop
 
@@ -259,7 +262,8 @@ async def _open_nudges(settings: Settings) -> AsyncIterator[Nudges]:
 
 @asynccontextmanager
 async def open_logs(settings: Settings) -> AsyncIterator[LogStore]:
-    async with LocalLogStore(Path(settings.data) / "logs", settings.log_bytes) as store:
+    bounds = Bounds(settings.log_bytes, settings.log_total, settings.log_age)
+    async with LocalLogStore(Path(settings.data) / "logs", bounds) as store:
         yield store
 
 

@@ -52,6 +52,8 @@ class Settings:
     push_limit: int = _setting(512 * 1024 * 1024, "bytes", "largest pack that a push may send")
     tree_limit: int = _setting(1024 * 1024 * 1024, "bytes", "largest sum of file sizes of a pushed commit")
     log_bytes: int = _setting(64 * 1024 * 1024, "bytes", "log segments kept for one app")
+    log_total: int = _setting(4 * 1024**3, "bytes", "log segments kept for all apps")
+    log_age: float = _setting(30 * 86400.0, "seconds", "how long log lines are kept")
     backup_every: float = _setting(0.0, "seconds", "time between backups into the object store; 0 = none")
     backup_keep: int = _setting(7, "count", "backups in the object store that are kept")
     log_format: str = _setting("text", "text|json", "form of the platform's own log")

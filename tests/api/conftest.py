@@ -17,8 +17,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from drycc.api.deps import Needs
-from drycc.api.role import ROLE
 from drycc.backends.db import Database
+from drycc.backends.logstore.retention import Bounds
+from drycc.backends.logstore.ring import LocalLogStore
 from drycc.backends.nudges.memory import MemoryNudges
 from drycc.backends.objects.filesystem import FileStore
 from drycc.core import builds, jobs, pipeline, tokens
@@ -27,6 +28,7 @@ from drycc.core.models import User
 from drycc.core.secrets import Keyring
 from drycc.core.work import Ports
 from drycc.kit.http import wrap_routes
+from drycc.main import API
 from drycc.roles import Health
 from drycc.settings import Settings
 from tests.cluster import ModelCluster
@@ -117,6 +119,11 @@ class Api:
 
     async def push(self, app: UUID, user: str, **procfile: str) -> None:
         """A build of the app that succeeds and is rolled out."""
+        await self.queue(app, user, **procfile)
+        await self.work()
+
+    async def queue(self, app: UUID, user: str, **procfile: str) -> None:
+        """A build of the app, as a push queues it."""
 
         async def source() -> AsyncIterator[bytes]:
             yield b"tar"
@@ -125,7 +132,6 @@ class Api:
         await self.ports.objects.put(key, source())
         asked = builds.Source("0123456789abcdef0123456789abcdef01234567", "buildpack", key, procfile)
         await builds.queue(self.db, self.needs.nudges, app, self.users[user].id, asked)
-        await self.work()
 
     async def work(self) -> None:
         """Run every due job, as a worker does."""
@@ -159,7 +165,8 @@ async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
     keyring = await asyncio.to_thread(Keyring.create, tmp_path / "keyring")
     cluster, nudges = ModelCluster(), MemoryNudges()
     settings = Settings(domain="apps.example", reserved_names="billing, status")
-    needs = Needs(settings, db, keyring, cluster, nudges, Health(is_ready=True))
+    logs = LocalLogStore(tmp_path / "logs", Bounds(2**26, 2**32, age=3600))
+    needs = Needs(settings, db, keyring, cluster, nudges, logs, Health(is_ready=True))
     ports = Ports(
         db=db,
         keyring=keyring,
@@ -174,8 +181,8 @@ async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
         release_timeout=5,
         build_timeout=5,
     )
-    app = wrap_routes(Starlette(routes=list(ROLE.routes(needs))))
-    async with ROLE.lifespan(needs), listen(app) as port:
+    app = wrap_routes(Starlette(routes=list(API.routes(needs))))
+    async with logs, API.lifespan(needs), listen(app) as port:
         yield Api(port, needs, cluster, ports)
 
 

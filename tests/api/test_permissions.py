@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from drycc.api.role import ROUTERS
 from drycc.core import models as m
 from drycc.core import tokens
+from drycc.logs.routers import lines
 from tests.api.conftest import Api
 
 ASKERS = ("anonymous", "stranger", "owner", "staff", "superuser", "inactive")
@@ -40,6 +41,10 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("GET", f"{APP_PATH}/settings/"): APP,
     ("GET", f"{APP_PATH}/domains/"): APP,
     ("GET", f"{APP_PATH}/build/"): APP,
+    ("GET", f"{APP_PATH}/builds/"): APP,
+    ("GET", f"{APP_PATH}/builds/{{build}}/"): APP,
+    ("GET", f"{APP_PATH}/builds/{{build}}/log/"): APP,
+    ("POST", f"{APP_PATH}/builds/{{build}}/cancel/"): APP,
     ("GET", f"{APP_PATH}/config/"): APP,
     ("POST", f"{APP_PATH}/config/"): APP,
     ("GET", f"{APP_PATH}/releases/"): APP,
@@ -47,6 +52,7 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("POST", f"{APP_PATH}/releases/deploy/"): APP,
     ("POST", f"{APP_PATH}/releases/rollback/"): APP,
     ("GET", f"{APP_PATH}/pods/"): APP,
+    ("GET", f"{APP_PATH}/lines/"): APP,
     ("GET", f"{APP_PATH}/ptypes/"): APP,
     ("POST", f"{APP_PATH}/ptypes/scale/"): APP,
     ("POST", f"{APP_PATH}/ptypes/restart/"): APP,
@@ -55,7 +61,7 @@ DENIED = {"detail": "You do not have permission to perform this action."}
 
 
 def list_routes() -> Iterator[tuple[str, str]]:
-    for module in ROUTERS:
+    for module in (*ROUTERS, lines):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             for method in route.methods or ():
@@ -86,7 +92,7 @@ async def test_every_route_against_every_asker(api: Api, askers: dict[str, str |
     owner = askers["owner"]
     assert owner
     await api.add_app(owner)
-    values = {"app": "shop", "key": "x" * 32, "uuid": "x", "id": "x", "version": "1"}
+    values = {"app": "shop", "key": "x" * 32, "uuid": "x", "id": "x", "version": "1", "build": "1"}
     for method, path in EXPECTED:
         for asker in ASKERS:
             async with api.working():

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,6 +31,9 @@ class ListLog(LogStore):
 
     async def append(self, app: str, lines: Sequence[Line], reached: Reached | None = None) -> None:
         self.lines.setdefault(app, []).extend(line.text for line in lines)
+
+    async def drop_old(self, at: datetime) -> None:
+        raise NotImplementedError
 
     async def forget(self, app: str) -> None:
         self.lines.pop(app, None)

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from drycc.backends.logstore.retention import Bounds
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.kit.aio import cancel
 from drycc.logs.ingest import Ingest
@@ -18,7 +19,7 @@ async def collect(directory: Path, is_over: bool) -> None:
     for path in directory.glob("*.out"):
         cluster.add(path.stem, "" if path.stem == "edge" else "foo", is_over=is_over)
     pods = set(cluster.listed)
-    async with LocalLogStore(directory / "logs", 64 * 1024 * 1024) as store:
+    async with LocalLogStore(directory / "logs", Bounds(2**26, 2**32, age=3600)) as store:
         collecting = asyncio.create_task(Ingest(cluster, store).run())
         async with asyncio.timeout(60):
             while set(cluster.forgotten) != pods:  # noqa: ASYNC110

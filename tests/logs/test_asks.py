@@ -54,6 +54,14 @@ def test_follow_is_a_go_boolean(follow: object, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ask", "expected"),
+    [({}, None), ({"cursor": ""}, ""), ({"cursor": None}, ""), ({"cursor": "a-1"}, "a-1")],
+)
+def test_a_cursor_may_be_empty_or_absent(ask: object, expected: str | None) -> None:
+    assert read_app_ask(json.dumps(ask)).cursor == expected
+
+
+@pytest.mark.parametrize(
     "message", ["", "null", "[]", "3", "{", b"\xff", "[" * 4000, '{"lines": "' + "x" * 5000 + '"}']
 )
 def test_anything_else_is_refused(message: str | bytes) -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from drycc.backends.logstore.base import Line
+from drycc.backends.logstore.base import Filter, Line
+from drycc.backends.logstore.retention import Bounds
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.errors import Unavailable
 from drycc.kit.aio import cancel
 from drycc.logs.ingest import Ingest
 from tests.logs.printed import PrintedCluster
 
-LIMIT = 64 * 1024 * 1024
+BOUNDS = Bounds(2**26, 2**32, age=3600)
 ROOT = Path(__file__).parents[2]
 COLLECTOR = (sys.executable, "-m", "tests.logs.collector")
 
@@ -33,7 +34,7 @@ def cluster(tmp_path: Path) -> PrintedCluster:
 
 @asynccontextmanager
 async def ingesting(cluster: PrintedCluster, root: Path) -> AsyncIterator[LocalLogStore]:
-    async with LocalLogStore(root / "logs", LIMIT) as store:
+    async with LocalLogStore(root / "logs", BOUNDS) as store:
         task = asyncio.create_task(Ingest(cluster, store).run())
         try:
             yield store
@@ -78,7 +79,7 @@ async def test_lg05_what_a_process_prints_becomes_lines(cluster: PrintedCluster,
         await cluster.run_to_end("foo-web-123456789-abcde", "sh", "-c", script)
         await until_forgotten(cluster, "foo-web-123456789-abcde")
         lines = await read(store)
-        page = await store.read("foo", tail=1, pod="foo-web-123456789-abcde")
+        page = await store.read("foo", tail=1, only=Filter("foo-web-123456789-abcde"))
     expected = ["ok", "\ufffd\ufffd", "a", "b", "10%\r20%\r100%", "err", "no newline at exit"]
     assert texts(lines) == expected
     assert {(line.source, line.ptype, line.release, line.pod) for line in lines} == {
@@ -182,7 +183,7 @@ async def test_lg02_a_collector_killed_at_random_neither_loses_nor_doubles(tmp_p
         assert await process.wait() == 0
     collector = await asyncio.create_subprocess_exec(*COLLECTOR, tmp_path, "over", cwd=ROOT)
     assert await collector.wait() == 0
-    async with LocalLogStore(tmp_path / "logs", LIMIT) as store:
+    async with LocalLogStore(tmp_path / "logs", BOUNDS) as store:
         lines = await read(store)
         for name in names:
             assert [line.text for line in lines if line.pod == name] == [str(n) for n in range(20_000)]

@@ -2,136 +2,21 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+import random
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Origin
 
-from drycc.backends.db import Database, open_database
+from drycc.backends.db import Database
 from drycc.backends.logstore.base import Line, Reached
-from drycc.backends.logstore.ring import LocalLogStore
-from drycc.core import apps, identity, tokens
-from drycc.core.secrets import Keyring
 from drycc.errors import Unavailable
 from drycc.kit.ids import now
-from drycc.logs import role
-from drycc.logs.role import Needs
 from drycc.logs.streams import Streams
-from tests.conftest import MIGRATIONS
-from tests.logs.printed import PrintedCluster
-
-POD = "foo-web-123456789-abcde"
-PASSWORD = "correct horse battery"
-
-
-@dataclass
-class Door:
-    """The role's routes behind uvicorn, an app `foo` of ann's, and what stands behind them."""
-
-    port: int
-    store: LocalLogStore
-    cluster: PrintedCluster
-    tokens: dict[str, str]
-    needs: Needs
-
-    @asynccontextmanager
-    async def open(self, path: str, ask: object = None, user: str = "ann") -> AsyncIterator[ClientConnection]:
-        """As the client does: its headers, no sub-protocol, one text message."""
-        headers = {"User-Agent": "Drycc Client v1.10.2", "X-Drycc-Builder-Auth": ""}
-        if user:
-            headers["Authorization"] = self.tokens.get(user, user)
-        url = f"ws://127.0.0.1:{self.port}{path}"
-        origin = Origin(f"http://127.0.0.1:{self.port}")
-        async with connect(
-            url, origin=origin, additional_headers=headers, proxy=None, compression=None
-        ) as websocket:
-            if ask is not None:
-                await websocket.send(ask if isinstance(ask, str | bytes) else json.dumps(ask))
-            yield websocket
-
-    async def read(self, path: str, ask: object = None, user: str = "ann") -> tuple[list[Any], int | None]:
-        """All messages and the close code."""
-        async with self.open(path, ask, user) as websocket, asyncio.timeout(20):
-            return [message async for message in messages(websocket)], websocket.close_code
-
-    async def status(self, path: str, user: str = "ann") -> int:
-        try:
-            async with self.open(path, user=user):
-                return 101
-        except InvalidStatus as refused:
-            return refused.response.status_code
-
-
-async def messages(websocket: ClientConnection) -> AsyncIterator[Any]:
-    try:
-        while True:
-            yield await websocket.recv()
-    except ConnectionClosed:
-        return
-
-
-async def make_token(db: Database, keyring: Keyring, username: str) -> str:
-    await identity.create_user(db, username, PASSWORD)
-    user = await identity.log_in(db, identity.Throttle(), username, PASSWORD, "127.0.0.1")
-    collected = await tokens.collect(db, keyring, await tokens.open_login(db, keyring, user), "")
-    assert collected
-    if username == "ann":
-        await apps.create(db, keyring, user, id="foo")
-    return f"token {collected.token}"
-
-
-@asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[int]:
-    config = uvicorn.Config(app, ws="websockets-sansio", lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config.load()
-        server.lifespan = config.lifespan_class(config)
-        await server.startup([listener])
-        ticking = asyncio.create_task(server.main_loop())
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await ticking
-            await server.shutdown([listener])
-
-
-@asynccontextmanager
-async def opened(db: Database, home: Path) -> AsyncIterator[Door]:
-    keyring = Keyring.create(home / "keyring")
-    users = {name: await make_token(db, keyring, name) for name in ("ann", "bob")}
-    (home / "pods").mkdir()
-    cluster = PrintedCluster(home / "pods")
-    async with LocalLogStore(home / "logs", 64 * 1024 * 1024) as store:
-        needs = Needs(db, keyring, cluster, store)
-        async with serving(Starlette(routes=role.routes(needs))) as port:
-            yield Door(port, store, cluster, users, needs)
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """On one database: what comes after the handshake asks none."""
-    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/drycc.db") as db:
-        await db.migrate(MIGRATIONS)
-        async with opened(db, tmp_path) as door:
-            yield door
-
-
-def line(text: str, pod: str = POD) -> Line:
-    return Line(now(), "app", text, "web", 2, pod)
+from tests.logs.door import POD, Door, line, messages, opened, serving
 
 
 async def test_handshakes_are_refused_with_403(db: Database, tmp_path: Path) -> None:
@@ -147,6 +32,7 @@ async def check_handshakes(door: Door) -> None:
         for header in ("token unknown", "token", "token a b", "bearer x", "basic x", "token \xff"):
             assert await door.status(path, user=header) == 403
     assert await door.status("/v2/apps/nothere/logs") == 403
+    assert await door.status("/v2/apps/fo%00o/logs") == 403
     assert await door.status("/v2/apps/nothere/pods/x/logs/") == 403
 
 
@@ -187,6 +73,37 @@ async def test_following_an_app_ends_at_its_time(door: Door) -> None:
             assert str(await websocket.recv()).endswith(f": new {n}\n")
         assert [message async for message in messages(websocket)] == []
         assert websocket.close_code == 1000
+
+
+async def test_lg04_a_follower_that_is_cut_goes_on_by_its_cursor(door: Door) -> None:
+    """Many lines share one time. With a cursor, messages are JSON, the first comes at once."""
+    path, at, seen = "/v2/apps/foo/logs", now(), []
+    (first,), _ = await door.read(path, {"cursor": ""})
+    cursor, choose = json.loads(first)["cursor"], random.Random(5)
+    assert json.loads(first) == {"results": [], "cursor": cursor}
+    for start in range(0, 3000, 100):
+        await door.store.append("foo", [replace(line(f"{n}"), at=at) for n in range(start, start + 100)])
+        async with door.open(path, {"cursor": cursor, "follow": True}) as websocket, asyncio.timeout(10):
+            if choose.random() < 0.3:
+                websocket.transport.abort()
+                continue
+            page = json.loads(await websocket.recv())
+            seen += [found["text"] for found in page["results"]]
+            cursor = page["cursor"]
+            websocket.transport.abort()
+    rest, code = await door.read(path, {"cursor": cursor})
+    seen += [found["text"] for message in rest for found in json.loads(message)["results"]]
+    assert (seen, code) == ([f"{n}" for n in range(3000)], 1000)
+
+
+async def test_the_last_lines_come_as_json_with_an_empty_cursor(door: Door) -> None:
+    await door.store.append("foo", [line(f"{n}") for n in range(1500)])
+    got, code = await door.read("/v2/apps/foo/logs", {"cursor": "", "lines": 1200})
+    pages = [json.loads(message) for message in got]
+    assert [len(page["results"]) for page in pages] == [1000, 200]
+    assert pages[0]["results"][0]["text"] == "300"
+    assert await door.read("/v2/apps/foo/logs", {"cursor": "of nobody"}) == ([], 1008)
+    assert code == 1000
 
 
 async def test_a_client_that_leaves_costs_nothing(door: Door) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
-from starlette.convertors import Convertor, register_url_convertor
 
+import drycc.kit.paths  # noqa: F401 - registers what stands in the routes' paths
 from drycc.backends.cluster.base import Cluster
 from drycc.backends.db import Database
+from drycc.backends.logstore.base import LogStore
 from drycc.backends.nudges.base import Nudges
 from drycc.core import apps, policy, tokens
 from drycc.core.apps import AppRef
@@ -27,6 +28,7 @@ class Needs:
     keyring: Keyring
     cluster: Cluster
     nudges: Nudges
+    logs: LogStore
     health: Health
 
 
@@ -71,26 +73,3 @@ ViewApp = Annotated[AppRef, Depends(find_app("view"))]
 ChangeApp = Annotated[AppRef, Depends(find_app("change"))]
 DeleteApp = Annotated[AppRef, Depends(find_app("delete"))]
 EndApp = Annotated[AppRef, Depends(find_app("delete", even_destroyed=True))]  # ended twice is ended once
-
-
-class _AppId(Convertor[str]):
-    regex = "[a-z0-9-]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-class _Word(_AppId):
-    regex = r"[-_\w]+"
-
-
-class _Digits(_AppId):
-    regex = "[0-9]+"  # kept as text: a number may be longer than Python reads
-
-
-register_url_convertor("digits", _Digits())
-register_url_convertor("appid", _AppId())
-register_url_convertor("word", _Word())

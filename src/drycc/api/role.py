@@ -3,9 +3,10 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount
@@ -34,7 +35,7 @@ NULL = "This field may not be null."
 NO_OBJECT = "Invalid data. Expected a dictionary, but got {}."
 
 
-def make_app(needs: Needs) -> FastAPI:
+def make_app(needs: Needs, *, routers: Sequence[APIRouter] = ()) -> FastAPI:
     """The application alone, as its routes and its OpenAPI document stand in it."""
     app = FastAPI(
         title="dryccd",
@@ -48,11 +49,13 @@ def make_app(needs: Needs) -> FastAPI:
     app.state.throttle = Throttle()
     for module in ROUTERS:
         app.include_router(module.router)
+    for router in routers:
+        app.include_router(router)
     return app
 
 
-def make_routes(needs: Needs) -> Sequence[BaseRoute]:
-    return [Mount("", app=FinalSlash(JsonBody(make_app(needs)), "/v2/"))]
+def make_routes(needs: Needs, *, routers: Sequence[APIRouter] = ()) -> Sequence[BaseRoute]:
+    return [Mount("", app=FinalSlash(JsonBody(make_app(needs, routers=routers)), "/v2/"))]
 
 
 @asynccontextmanager
@@ -98,4 +101,6 @@ def _describe(fault: dict[str, Any]) -> str:
     return text.format(**fault.get("ctx", {})) if text else str(fault["msg"])
 
 
-ROLE = Role("api", Needs, lifespan, make_routes)
+def make_role(*routers: APIRouter) -> Role[Needs]:
+    """The role, with client routers of other doors in its application and its OpenAPI document."""
+    return Role("api", Needs, lifespan, partial(make_routes, routers=routers))

@@ -18,6 +18,7 @@ class AppAsk:
     lines: int
     follow: bool
     timeout: int  # seconds to follow at most
+    cursor: str | None = None  # where to go on; its messages are JSON and bring the next cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class PodAsk:
 
 
 def read_app_ask(message: str | bytes) -> AppAsk:
-    """What is missing has its default; what is no number, negative or too large is the most."""
+    """What is missing has its default; what is no number, negative or too large is the most.
+
+    The released client knows no `cursor`; with an empty one the last lines come first.
+    """
     ask = _load(message)
     lines = _number(ask.get("lines", 100))
     timeout = _number(ask.get("timeout", MOST_SECONDS))
@@ -37,6 +41,7 @@ def read_app_ask(message: str | bytes) -> AppAsk:
         lines=lines if lines is not None and 0 <= lines <= MOST_LINES else MOST_LINES,
         follow=_flag(ask.get("follow")),
         timeout=timeout if timeout is not None and 0 < timeout <= MOST_SECONDS else MOST_SECONDS,
+        cursor=str(ask["cursor"] or "") if "cursor" in ask else None,
     )
 
 

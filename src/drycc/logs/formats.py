@@ -1,11 +1,11 @@
-"""Lines as the client prints them."""
+"""Lines as the client prints them, and as JSON."""
 
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
-from typing import Final
+from typing import Any, Final
 
-from drycc.backends.logstore.base import Line
+from drycc.backends.logstore.base import Line, Page
 
 CHUNK_CHARACTERS: Final = 64 * 1024
 
@@ -23,6 +23,11 @@ def show_line(app: str, line: Line) -> str:
     return f"{at} {app}[{origin}]: {line.text}\n"
 
 
+def show_page(page: Page) -> dict[str, Any]:
+    """The page as an object: its lines, and the cursor that stands after them."""
+    return {"results": [_show_fields(line) for line in page.lines], "cursor": page.cursor}
+
+
 def join_chunks(texts: Iterable[str]) -> Iterator[str]:
     """Join whole lines into messages of bounded size."""
     chunk: list[str] = []
@@ -35,6 +40,19 @@ def join_chunks(texts: Iterable[str]) -> Iterator[str]:
             chunk, size = [], 0
     if chunk:
         yield "".join(chunk)
+
+
+def _show_fields(line: Line) -> dict[str, str]:
+    at = line.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stream = "stdout" if line.source == "app" else ""  # a pod's two streams go into one file
+    return {
+        "at": at,
+        "source": line.source,
+        "ptype": line.ptype,
+        "pod": line.pod,
+        "stream": stream,
+        "text": line.text,
+    }
 
 
 def _origin(line: Line) -> str:

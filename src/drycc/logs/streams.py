@@ -1,6 +1,8 @@
 """The two log websockets: of an app (E043) and of a pod (E041)."""
 
+import json
 from collections import deque
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -8,14 +10,14 @@ from starlette.websockets import WebSocket
 
 from drycc.backends.cluster.base import Pods
 from drycc.backends.db import Database
-from drycc.backends.logstore.base import LogStore
-from drycc.core import apps, policy, tokens
+from drycc.backends.logstore.base import LogStore, Page
 from drycc.core.apps import AppRef
 from drycc.core.secrets import Keyring
-from drycc.errors import DryccError, Unauthenticated
+from drycc.errors import DryccError
+from drycc.logs.admission import find_app
 from drycc.logs.asks import PodAsk, read_app_ask, read_pod_ask
-from drycc.logs.formats import join_chunks, show_line
-from drycc.logs.read import follow_tail, read_tail
+from drycc.logs.formats import join_chunks, show_line, show_page
+from drycc.logs.read import follow_from, read_on, read_tail
 from drycc.logs.sockets import Messages, answer, receive_first
 
 STALL_SECONDS: Final = 30.0
@@ -48,39 +50,30 @@ class Streams:
     async def _admit(self, websocket: WebSocket) -> AppRef | None:
         """Accept who may view the app; everybody else gets 403 for an answer to the handshake."""
         try:
-            app = await self._find_app(websocket)
+            app = await find_app(self._db, self._keyring, websocket)
         except DryccError:
             await websocket.close()
             return None
         await websocket.accept()
         return app
 
-    async def _find_app(self, websocket: WebSocket) -> AppRef:
-        header = websocket.headers.get("authorization", "").encode("latin-1")
-        identity = await tokens.authenticate(self._db, self._keyring, header)
-        if identity is None:
-            raise Unauthenticated("Authentication credentials were not provided.")
-        app = await apps.find(self._db, websocket.path_params["app"])
-        policy.require(identity, app, "view")
-        return app
-
     async def _show_app(self, app: str, message: str | bytes) -> Messages:
         ask = read_app_ask(message)
+        pages = read_on(self._logs, app, ask.cursor) if ask.cursor else read_tail(self._logs, app, ask.lines)
         if ask.follow:
-            pages = follow_tail(self._logs, app, ask.lines, seconds=ask.timeout)
-        else:
-            pages = read_tail(self._logs, app, ask.lines)
+            pages = follow_from(self._logs, app, pages, seconds=ask.timeout)
         async with aclosing(pages):
             async for page in pages:
-                for chunk in join_chunks(show_line(app, line) for line in page.lines):
-                    yield chunk
+                for message in _show_page(app, page, as_json=ask.cursor is not None):
+                    yield message
 
     async def _show_pod(self, app: str, pod: str, message: str | bytes) -> Messages:
         ask = read_pod_ask(message)
         if refusal := _refuse(pod, ask):
             yield refusal
         elif ask.follow and await self._is_running(app, pod):
-            async with aclosing(follow_tail(self._logs, app, ask.lines, pod=pod)) as pages:
+            tail = read_tail(self._logs, app, ask.lines, pod)
+            async with aclosing(follow_from(self._logs, app, tail, pod=pod)) as pages:
                 async for page in pages:
                     for chunk in join_chunks(f"{line.text}\n" for line in page.lines):
                         yield chunk.encode()
@@ -101,6 +94,12 @@ class Streams:
             while size > TEXT_CHARACTERS:
                 size -= len(texts.popleft())
         return "".join(texts)
+
+
+def _show_page(app: str, page: Page, *, as_json: bool) -> Iterable[str]:
+    if as_json:
+        return [json.dumps(show_page(page), ensure_ascii=False)]
+    return join_chunks(show_line(app, line) for line in page.lines)
 
 
 def _refuse(pod: str, ask: PodAsk) -> str:

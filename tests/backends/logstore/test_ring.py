@@ -7,60 +7,30 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from drycc.backends.logstore.base import LINE_BYTES, Line, Page, Reached
+from drycc.backends.logstore.base import LINE_BYTES, Filter, Line, Page, Reached
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.errors import Invalid, Unavailable
 from drycc.kit.ids import now
+from tests.backends.logstore.lines import BOUNDS, POD, SMALL, append, line, noise, numbers, read_all
 
-LIMIT = 64 * 1024 * 1024
-SMALL = 64 * 1024  # segments of 8 KiB
-POD = "foo-web-123456789-abcde"
 WRITER = Path(__file__).with_name("writer.py")
-
-
-def line(text: str, pod: str = POD, at: datetime | None = None) -> Line:
-    return Line(at or now(), "app", text, "web", 2, pod)
-
-
-def noise(seed: int) -> str:
-    """Text that does not compress, so that segments fill."""
-    return f"{seed} {random.Random(seed).randbytes(100).hex()}"
-
-
-async def append(store: LocalLogStore, first: int, end: int, size: int = 10) -> None:
-    """Numbered lines, some at a time."""
-    for start in range(first, end, size):
-        await store.append("foo", [line(noise(n)) for n in range(start, min(start + size, end))])
-
-
-async def read_all(store: LocalLogStore, cursor: str | None = None, pod: str = "") -> list[Line]:
-    lines: list[Line] = []
-    while True:
-        page = await store.read("foo", cursor=cursor, pod=pod)
-        if not page.lines:
-            return lines
-        lines += page.lines
-        cursor = page.cursor
-
-
-def numbers(lines: list[Line]) -> list[int]:
-    return [int(found.text.split()[0]) for found in lines]
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[LocalLogStore]:
-    async with LocalLogStore(tmp_path, LIMIT) as opened:
+    async with LocalLogStore(tmp_path, BOUNDS) as opened:
         yield opened
 
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[LocalLogStore]:
-    async with LocalLogStore(tmp_path, SMALL) as opened:
+    async with LocalLogStore(tmp_path, replace(BOUNDS, app_bytes=SMALL)) as opened:
         yield opened
 
 
@@ -107,9 +77,11 @@ async def test_one_pod_is_read_among_others(small: LocalLogStore) -> None:
         pod = f"foo-web-{n % 7}"
         await small.append("foo", [line(noise(n), pod)], Reached(pod, n + 1) if n % 2 else None)
     expected = [n for n in range(200) if n % 7 == 3]
-    assert numbers(await read_all(small, pod="foo-web-3")) == [n for n in expected if n >= expected[0]]
-    assert numbers(list((await small.read("foo", pod="foo-web-3", tail=5)).lines)) == expected[-5:]
-    assert not (await small.read("foo", pod="foo-web-9", tail=5)).lines
+    assert numbers(await read_all(small, only=Filter("foo-web-3"))) == [
+        n for n in expected if n >= expected[0]
+    ]
+    assert numbers(list((await small.read("foo", only=Filter("foo-web-3"), tail=5)).lines)) == expected[-5:]
+    assert not (await small.read("foo", only=Filter("foo-web-9"), tail=5)).lines
 
 
 async def test_sv02_lines_that_are_too_long_or_several_are_split(store: LocalLogStore) -> None:
@@ -147,21 +119,21 @@ async def test_appends_that_wait_share_one_sync(
 async def test_a_restart_changes_nothing(tmp_path: Path) -> None:
     cursors: dict[int, str] = {0: ""}
     for n in range(10):
-        async with LocalLogStore(tmp_path, LIMIT) as store:
+        async with LocalLogStore(tmp_path, BOUNDS) as store:
             await append(store, n * 50, n * 50 + 50)
             cursors[n * 50 + 50] = (await store.read("foo", tail=1)).cursor
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         for after, cursor in cursors.items():
             assert numbers(await read_all(store, cursor or None)) == list(range(after, 500))
 
 
 async def test_a_repeated_append_is_ignored(tmp_path: Path) -> None:
     reached = Reached(POD, 100)
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         await store.append("foo", [line("a")], reached)
         await store.append("foo", [line("a")], reached)
         assert await store.reached("foo", POD) == 100
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         assert await store.reached("foo", POD) == 100
         assert await store.reached("foo", "foo-web-0") == 0
         await store.append("foo", [line("a")], reached)
@@ -170,11 +142,11 @@ async def test_a_repeated_append_is_ignored(tmp_path: Path) -> None:
 
 
 async def test_a_quiet_pods_offset_outlives_retention(tmp_path: Path) -> None:
-    async with LocalLogStore(tmp_path, SMALL) as store:
+    async with LocalLogStore(tmp_path, replace(BOUNDS, app_bytes=SMALL)) as store:
         await store.append("foo", [line("quiet", "foo-quiet")], Reached("foo-quiet", 6))
         await append(store, 0, 2000)
         assert "quiet" not in [found.text for found in await read_all(store)]
-    async with LocalLogStore(tmp_path, SMALL) as store:
+    async with LocalLogStore(tmp_path, replace(BOUNDS, app_bytes=SMALL)) as store:
         assert await store.reached("foo", "foo-quiet") == 6
 
 
@@ -193,7 +165,7 @@ async def test_lg02_kill_at_any_instant_loses_and_doubles_nothing(tmp_path: Path
         rest = (await writer.stdout.read()).split(b"\n")[:-1]
         await writer.wait()
         accepted = int(rest[-1]) if rest else accepted
-        async with LocalLogStore(tmp_path, SMALL) as store:
+        async with LocalLogStore(tmp_path, replace(BOUNDS, app_bytes=SMALL)) as store:
             found = [int(kept.text.split()[1]) for kept in await read_all(store)]
             reached = await store.reached("foo", "foo-web-1")
         assert found == list(range(found[0], reached)), "none cut, none twice, in order"
@@ -202,28 +174,28 @@ async def test_lg02_kill_at_any_instant_loses_and_doubles_nothing(tmp_path: Path
 
 @pytest.mark.parametrize("cut", range(1, 120, 7))
 async def test_a_torn_block_is_cut_off(tmp_path: Path, cut: int) -> None:
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         await store.append("foo", [line("whole")], Reached(POD, 6))
         await store.append("foo", [line("torn")], Reached(POD, 11))
     (file,) = (tmp_path / "foo").glob("*.log")
     os.truncate(file, file.stat().st_size - cut)
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         assert await store.reached("foo", POD) == 6
         cursor = (await store.read("foo")).cursor
         await store.append("foo", [line("again")], Reached(POD, 12))
         assert [found.text for found in (await store.read("foo", cursor=cursor)).lines] == ["again"]
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         assert [found.text for found in await read_all(store)] == ["whole", "again"]
 
 
 async def test_garbage_behind_the_last_block_is_cut_off(tmp_path: Path) -> None:
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         await append(store, 0, 20)
     (file,) = (tmp_path / "foo").glob("*.log")
     for garbage in (b"\0" * 4096, b"\xff" * 50, random.Random(3).randbytes(5000)):
         with file.open("ab") as handle:
             handle.write(garbage)
-        async with LocalLogStore(tmp_path, LIMIT) as store:
+        async with LocalLogStore(tmp_path, BOUNDS) as store:
             count = len(await read_all(store))
             await append(store, count, count + 10)
             assert numbers(await read_all(store)) == list(range(count + 10))
@@ -267,7 +239,7 @@ async def test_lines_that_came_one_by_one_take_little_space(tmp_path: Path) -> N
         "10.0.0.1 - - GET /path/{n} HTTP/1.1 200 some-user-agent/1.0 with a few more words in it, 140 bytes"
     )
     cursors = []
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         for n in range(12_000):
             pod = "foo-web-1" if n % 1000 else "foo-web-2"
             await store.append("foo", [line(f"{n} {text.format(n=n):<130}", pod)], Reached(pod, n + 1))
@@ -277,10 +249,10 @@ async def test_lines_that_came_one_by_one_take_little_space(tmp_path: Path) -> N
         lines = int(sorted((tmp_path / "foo").glob("*.log"))[-1].name.split("-")[0], 16)
         assert closed
         assert sum(file.stat().st_size for file in closed) / lines < 80
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         assert await store.reached("foo", "foo-web-1") == 12_000
         assert await store.reached("foo", "foo-web-2") == 11_001
-        assert numbers(await read_all(store, pod="foo-web-2")) == list(range(0, 12_000, 1000))
+        assert numbers(await read_all(store, only=Filter("foo-web-2"))) == list(range(0, 12_000, 1000))
         for number, cursor in cursors:
             assert numbers(await read_all(store, cursor)) == list(range(number, 12_000))
 
@@ -327,7 +299,7 @@ async def test_a_follower_of_a_pod_ends_with_it(store: LocalLogStore) -> None:
         assert ([found.text for found in last.lines], last.is_over) == (["two"], True)
         with pytest.raises(StopAsyncIteration):
             await anext(pages)
-    assert (await store.read("foo", cursor=last.cursor, pod=POD)).is_over
+    assert (await store.read("foo", cursor=last.cursor, only=Filter(POD))).is_over
 
 
 async def test_a_forgotten_app_is_gone_with_what_comes_late(tmp_path: Path, store: LocalLogStore) -> None:
@@ -365,7 +337,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half(
     def fail(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         await store.append("foo", [line("a")], Reached(POD, 2))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fdatasync", fail)
@@ -374,7 +346,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half(
         assert [found.text for found in (await store.read("foo")).lines] == ["a"]
         await store.append("foo", [line("b")], Reached(POD, 4))
         assert [found.text for found in (await store.read("foo")).lines] == ["a", "b"]
-    async with LocalLogStore(tmp_path, LIMIT) as store:
+    async with LocalLogStore(tmp_path, BOUNDS) as store:
         assert [found.text for found in (await store.read("foo")).lines] == ["a", "b"]
 
 

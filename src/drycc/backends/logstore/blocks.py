@@ -11,7 +11,7 @@ from zlib import crc32
 
 import zstandard
 
-from drycc.backends.logstore.base import Line
+from drycc.backends.logstore.base import Filter, Line
 
 LENGTHS = struct.Struct("<II")  # payload, checksum of all that follows
 HEADER = struct.Struct("<QIQBH")  # first, count, offset, flags, bytes of the pod's name
@@ -49,13 +49,13 @@ class Block:
         """False when no line can be of the pod."""
         return not pod or pod == self.pod or not self.flags & IS_ONLY
 
-    def numbers(self, pod: str) -> Sequence[int]:
-        """The numbers of its lines of the pod."""
-        if not self.may_have(pod):
+    def numbers(self, only: Filter) -> Sequence[int]:
+        """The numbers of its lines that the filter takes."""
+        if not self.may_have(only.pod):
             return ()
-        if self.flags & IS_ONLY:
+        if only == Filter(only.pod) and self.flags & IS_ONLY:
             return range(self.first, self.end)
-        return [number for number, line in enumerate(self.lines(), self.first) if line.pod == pod]
+        return [number for number, line in enumerate(self.lines(), self.first) if only.takes(line)]
 
     def lines(self) -> Sequence[Line]:
         return unpack(self.payload) if self.count else ()

@@ -6,12 +6,24 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from zlib import crc32
 
-from drycc.backends.logstore.base import CUT, LINE_BYTES, Line, LogStore, Page, Reached
+from drycc.backends.logstore.base import (
+    CUT,
+    EVERY_LINE,
+    LINE_BYTES,
+    SCAN_LINES,
+    Filter,
+    Line,
+    LogStore,
+    Page,
+    Reached,
+)
+from drycc.backends.logstore.retention import Bounds, choose_drops, list_stored
 from drycc.backends.logstore.segments import Batch, Segments, remove_trash
 from drycc.errors import Invalid, Unavailable
 
@@ -47,8 +59,8 @@ class _Lane:
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    async def load(self, app: str, directory: Path, limit: int) -> Segments:
-        return await self.run(self._load, app, directory, limit)
+    async def load(self, app: str, directory: Path, bounds: Bounds) -> Segments:
+        return await self.run(self._load, app, directory, bounds)
 
     async def append(self, log: _Log, batch: Batch) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,8 +96,8 @@ class _Lane:
         log.segments.append(batches)
         self._keep_recent(log.app, log.segments)
 
-    def _load(self, app: str, directory: Path, limit: int) -> Segments:
-        segments = Segments(directory, limit)
+    def _load(self, app: str, directory: Path, bounds: Bounds) -> Segments:
+        segments = Segments(directory, bounds)
         self._keep_recent(app, segments)
         return segments
 
@@ -100,9 +112,9 @@ class _Lane:
 class LocalLogStore(LogStore):
     """Async context manager; leaving it waits for the appends under way."""
 
-    def __init__(self, root: Path, bytes_per_app: int) -> None:
+    def __init__(self, root: Path, bounds: Bounds) -> None:
         self._root = root
-        self._bytes_per_app = bytes_per_app
+        self._bounds = bounds
         self._logs: dict[str, _Log] = {}
         self._lanes = [_Lane() for _ in range(LANES)]
 
@@ -131,24 +143,39 @@ class LocalLogStore(LogStore):
         *,
         cursor: str | None = None,
         tail: int | None = None,
-        pod: str = "",
+        only: Filter = EVERY_LINE,
         limit: int = 1000,
+        scan: int = SCAN_LINES,
     ) -> Page:
         view = (await self._open(app)).segments.view
-        return await asyncio.to_thread(view.page, cursor, tail, pod, limit)
+        return await asyncio.to_thread(view.page, cursor, tail, only, limit, scan)
 
     async def follow(self, app: str, cursor: str, *, pod: str = "") -> AsyncGenerator[Page, None]:
         log = await self._open(app)
         while True:
             changed = log.changed  # before the read: what comes after it sets this event
-            page = await self.read(app, cursor=cursor, pod=pod)
+            page = await self.read(app, cursor=cursor, only=Filter(pod))
             cursor = page.cursor
             if page.lines or page.is_over:
                 yield page
             if page.is_over:
                 return
-            if not page.lines:
+            if not page.has_more:
                 await changed.wait()
+
+    async def drop_old(self, at: datetime) -> None:
+        stored = await asyncio.to_thread(list_stored, self._root)
+        failures = []
+        for directory, chosen in choose_drops(stored, self._bounds, at).items():
+            log = await self._open("" if directory == NO_APP else directory)
+            names = {(segment.name, segment.size) for segment in chosen}
+            try:
+                await self._lane(log.app).run(log.segments.drop, names)
+            except OSError as error:
+                failures.append(error)
+            log.wake()
+        if failures:
+            raise Unavailable(f"old lines cannot be dropped: {failures[0].strerror}") from failures[0]
 
     async def forget(self, app: str) -> None:
         log = await self._open(app)
@@ -163,7 +190,7 @@ class LocalLogStore(LogStore):
             if app and not APP.fullmatch(app):
                 raise Invalid(f"{app!r} is no name of an app")
             directory = self._root / (app or NO_APP)
-            segments = await self._lane(app).load(app, directory, self._bytes_per_app)
+            segments = await self._lane(app).load(app, directory, self._bounds)
             self._logs.setdefault(app, _Log(app, segments))
         return self._logs[app]
 

@@ -6,7 +6,7 @@ Everything here blocks, and for one app is called by one thread at a time.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from drycc.backends.logstore.blocks import (
 )
 from drycc.backends.logstore.compaction import join_blocks
 from drycc.backends.logstore.reading import Segment, View
+from drycc.backends.logstore.retention import Bounds
 from drycc.kit import crash
 from drycc.kit.ids import now
 
@@ -44,10 +45,11 @@ class Batch:
 class Segments:
     """`view` is replaced, never changed, once what it shows is durable."""
 
-    def __init__(self, directory: Path, limit: int) -> None:
+    def __init__(self, directory: Path, bounds: Bounds) -> None:
         self.view = View(uuid4().hex[:8])
         self._directory = directory
-        self._limit = limit
+        self._bounds = bounds
+        self._began: datetime | None = None  # the first line of the newest segment
         self._reached: dict[str, Reached] = {}
         self._gone: frozenset[str] = frozenset()  # pods of before the app was forgotten
         self._forgotten: datetime | None = None
@@ -66,12 +68,23 @@ class Segments:
         data = b"".join(encode(block) for block in blocks)
         _write(newest.path, data)
         self._reached = reached
+        self._began = self._began or _first_time(blocks)
         self._show([*self.view.segments[:-1], replace(newest, size=newest.size + len(data))], blocks)
-        self._drop_oldest()
+        self._keep_bound()
 
     def forget_recent(self) -> None:
         """Give the memory of the newest blocks back; they are read from the segments."""
         self.view = replace(self.view, recent=())
+
+    def drop(self, chosen: Collection[tuple[str, int]]) -> None:
+        """Remove the oldest segments while they are among these names with these sizes: not one that
+        was written to since it was chosen."""
+        while (segments := self.view.segments) and (segments[0].path.name, segments[0].size) in chosen:
+            if len(segments) == 1:
+                if segments[0].first == self.view.end:
+                    return  # it has no lines
+                self._begin_segment()
+            self._drop_oldest()
 
     def remove(self) -> None:
         """Remove all lines; later ones of the same pods are ignored, and access lines of before."""
@@ -83,6 +96,7 @@ class Segments:
             crash.point("lines.renamed")
             shutil.rmtree(trash)
         self._reached = {}
+        self._began = None
         self.view = View(uuid4().hex[:8], ended=self._gone)
 
     def _number(self, batches: Iterable[Batch]) -> tuple[list[Block], dict[str, Reached]]:
@@ -117,10 +131,14 @@ class Segments:
             newest = self.view.segments[-1]
             if newest.path.stat().st_size != newest.size:
                 os.truncate(newest.path, newest.size)
-            if newest.size < min(SEGMENT_BYTES, self._limit // 8):
+            if newest.size < min(SEGMENT_BYTES, self._bounds.app_bytes // 8) and not self._is_long():
                 return newest
         self._begin_segment()
         return self.view.segments[-1]
+
+    def _is_long(self) -> bool:
+        """Whether the newest segment is written to for so long that its first lines would get too old."""
+        return self._began is not None and (now() - self._began).total_seconds() > self._bounds.span
 
     def _show(self, segments: Iterable[Segment], blocks: Sequence[Block]) -> None:
         self.view = View(
@@ -140,6 +158,7 @@ class Segments:
         path = self._directory / f"{self.view.end:016x}-{self.view.life}.log"
         size = _write_whole(path, [_head(self.view.end, self._reached)])
         closed = [*self.view.segments[:-1], *map(self._compact, self.view.segments[-1:])]
+        self._began = None
         self._show([*closed, Segment(self.view.end, path, size)], ())
 
     def _compact(self, segment: Segment) -> Segment:
@@ -151,15 +170,17 @@ class Segments:
         size = _write_whole(segment.path, [_head(segment.first, self._reached), *joined])
         return replace(segment, size=size)
 
+    def _keep_bound(self) -> None:
+        size = sum(segment.size for segment in self.view.segments)
+        while size > self._bounds.app_bytes and len(self.view.segments) > 1:
+            size -= self.view.segments[0].size
+            self._drop_oldest()
+
     def _drop_oldest(self) -> None:
-        segments = self.view.segments
-        size = sum(segment.size for segment in segments)
-        while size > self._limit and len(segments) > 1:
-            oldest, *rest = segments
-            size -= oldest.size
-            segments = tuple(rest)
-            self.view = replace(self.view, segments=segments)
-            oldest.path.unlink(missing_ok=True)
+        oldest, *rest = self.view.segments
+        recent = tuple(block for block in self.view.recent if block.first >= rest[0].first)
+        self.view = replace(self.view, segments=tuple(rest), recent=recent)
+        oldest.path.unlink(missing_ok=True)
 
     def _load(self) -> None:
         """Take up what an earlier process left; a block that was torn is cut off by the next append."""
@@ -178,6 +199,7 @@ class Segments:
         for block in blocks[1:]:
             _reach(self._reached, block)
         self.view = View(newest.path.stem.partition("-")[2], blocks[-1].end)
+        self._began = _first_time(blocks)
         self._show([*segments[:-1], replace(newest, size=found[-1][1])], blocks[1:])
         return True
 
@@ -202,6 +224,10 @@ def _block(number: int, lines: Sequence[Line], reached: Reached | None) -> Block
     is_only = all(line.pod == reached.pod for line in lines)
     flags = IS_LAST * reached.is_last | IS_ONLY * is_only
     return Block(number, len(lines), payload, reached.pod, reached.offset, flags)
+
+
+def _first_time(blocks: Iterable[Block]) -> datetime | None:
+    return next((block.lines()[0].at for block in blocks if block.count), None)
 
 
 def _reach(table: dict[str, Reached], block: Block) -> None:
