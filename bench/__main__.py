@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import importlib
 
-SUBJECTS = ("footprint", "push", "edge")
+SUBJECTS = ("footprint", "push", "edge", "build_log")
 
 
 def main() -> None:

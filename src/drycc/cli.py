@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_users(commands.add_parser("user", help="create and list users, set passwords"))
     keys = commands.add_parser("keys", help="list the SSH keys of a user")
     keys.add_argument("username")
+    _add_builds(commands.add_parser("builds", help="list, follow and cancel builds"))
     commands.add_parser("edge", help="the edge process; started by serve")
     commands.add_parser("build-image", help="the image builder; started by serve")
     commands.add_parser("version", help="print the version")
@@ -90,6 +91,16 @@ def _add_users(parser: argparse.ArgumentParser) -> None:
     password = actions.add_parser("password", help="set a user's password")
     password.add_argument("username")
     password.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+
+
+def _add_builds(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="print the newest builds of an app")
+    listing.add_argument("app")
+    follow = actions.add_parser("follow", help="print a build's log until it is over")
+    follow.add_argument("id", type=int)
+    cancel = actions.add_parser("cancel", help="end a build that is queued or building")
+    cancel.add_argument("id", type=int)
 
 
 async def _serve(arguments: argparse.Namespace, chosen: Settings) -> None:
@@ -177,6 +188,12 @@ async def _keys(arguments: argparse.Namespace, chosen: Settings) -> None:
             print(key.id, key.sha256, key.fingerprint)
 
 
+async def _builds(arguments: argparse.Namespace, chosen: Settings) -> None:
+    from drycc.builds_cli import run_builds
+
+    await run_builds(arguments, chosen)
+
+
 def _read_password(arguments: argparse.Namespace) -> str:
     if arguments.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -240,6 +257,7 @@ COMMANDS: dict[str, Command] = {
     "demo": _demo,
     "user": _user,
     "keys": _keys,
+    "builds": _builds,
 }
 PROGRAMS: dict[str, Callable[[], int]] = {
     "edge": _edge,

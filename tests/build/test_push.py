@@ -169,7 +169,7 @@ async def test_gp04_a_killed_client_cancels_its_build_unless_it_asked_otherwise(
         await until(lambda: _is_live(builder))
         await builder.git("clone", "-q", builder.remote(), "copy", cwd=builder.home)
         return
-    await until(lambda: _are_builds(builder, [("cancelled", "the build was cancelled")]))
+    await until(lambda: _are_builds(builder, [("cancelled", "the pusher went away")]))
     await builder.push(repository)
     assert await builder.releases() == [(2, "succeed")]
 

@@ -8,7 +8,7 @@ import pytest
 from drycc.backends.db import Database
 from drycc.core import builds, jobs, pipeline, releases, workloads
 from drycc.core.models import App, Job
-from drycc.errors import Invalid
+from drycc.errors import Conflict, Invalid
 from tests.cluster import Finished
 from tests.core.story import Story
 from tests.waiting import until
@@ -61,7 +61,10 @@ async def test_bd11_a_build_whose_process_vanished_is_abandoned(story: Story) ->
     story.cluster.builds = Finished(b"half\n", code=None)
     id = await story.push(web="./serve")
     await story.work()
-    assert "abandoned" in (await builds.outcome(story.db, id)).text
+    build = await story.build(id)
+    assert build.state == "abandoned"
+    assert "its process is gone" in build.reason
+    assert await story.lines(id) == ["Starting build... but first, coffee!", "half"]
     story.cluster.builds = Finished()
     again = await story.push(web="./serve")
     await story.work()
@@ -221,18 +224,20 @@ async def test_gp04_a_cancel_ends_the_build_and_the_next_push_runs(story: Story)
     id = await story.push(web="./serve")
     async with story.working():
         await until(lambda: story.cluster.one_offs)
-        assert await builds.cancel(story.db, story.nudges, id, "the client has gone")
-    assert (await story.build(id)).state == "cancelled"
+        await builds.cancel(story.db, story.nudges, id, "the client has gone")
+    build = await story.build(id)
+    assert (build.state, build.reason) == ("cancelled", "the client has gone")
     story.cluster.hanging = False
     again = await story.push(web="./serve")
     await story.work()
     assert (await builds.outcome(story.db, again)).has_succeeded
-    assert not await builds.cancel(story.db, story.nudges, again, "too late")
+    with pytest.raises(Conflict, match="has become v2: it is too late to cancel it"):
+        await builds.cancel(story.db, story.nudges, again, "too late")
 
 
 async def test_a_queued_build_is_cancelled_at_once(story: Story) -> None:
     id = await story.push(web="./serve")
-    assert await builds.cancel(story.db, story.nudges, id, "the client has gone")
+    await builds.cancel(story.db, story.nudges, id, "the client has gone")
     assert (await builds.outcome(story.db, id)).text == "the client has gone"
     await story.work()
     assert await story.releases() == [(1, "created", False)]

@@ -1,19 +1,31 @@
-"""What takes longer than CI may: ten kills under constant load on two apps."""
+"""What takes longer than CI may: `python -m tests.e2e.drill [name ...]`, all without a name."""
 
+import argparse
 import asyncio
-import sys
+from collections.abc import Callable, Coroutine
 
-from tests.e2e.test_kill import describe, kill_under_load
-from tests.platform import Platform
+from tests.e2e.drill_backup import drill_backup
+from tests.e2e.drill_build_log import drill_build_log
+from tests.e2e.drill_followers import drill_followers
+from tests.e2e.drill_kill import drill_kill
+from tests.e2e.drill_lines import drill_lines
+
+DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+    "backup": drill_backup,
+    "build-log": drill_build_log,
+    "followers": drill_followers,
+    "kill": drill_kill,
+    "lines": drill_lines,
+}
 
 
-async def main() -> None:
-    async with Platform() as platform:
-        answered, backs = await kill_under_load(platform, kills=10)
-        print("10 x kill -9:", describe(answered, backs))
-        assert sorted(backs)[5] <= 2, backs
-        assert max(backs) <= 4, backs
+def main() -> None:
+    parser = argparse.ArgumentParser("drill", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*DRILLS, []], help="all when none is named")
+    for name in parser.parse_args().names or DRILLS:
+        print(f"== {name}", flush=True)
+        asyncio.run(DRILLS[name]())
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    main()

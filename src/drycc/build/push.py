@@ -1,6 +1,7 @@
 """A push from its commit to its outcome: received, checked, archived, queued, followed."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from drycc.build.spec import Spec, read_spec
 from drycc.core import builds
 from drycc.core.apps import AppRef
 from drycc.core.identity import Identity
-from drycc.errors import PushRejected
+from drycc.errors import Conflict, NotFound, PushRejected
 from drycc.kit.crash import point
 
 
@@ -29,6 +30,7 @@ class Ports:
     repositories: Repositories
     hooks: Path
     tree_limit: int  # bytes
+    slots: int  # builds that run at once
     closing: asyncio.Event
 
 
@@ -66,7 +68,7 @@ async def _tell(push: Push, choice: refs.Choice, spec: Spec) -> None:
 async def _queue(push: Push, target: Target, source: builds.Source, ports: Ports) -> int:
     """Queue the build; a client that goes away meanwhile leaves none that nobody knows of."""
     queueing = asyncio.create_task(
-        builds.queue(ports.db, ports.nudges, target.app.uuid, target.user.id, source)
+        builds.queue(ports.db, ports.nudges, target.app.uuid, target.user.id, source, slots=ports.slots)
     )
     try:
         return await asyncio.shield(queueing)
@@ -96,4 +98,5 @@ async def _follow(push: Push, build: int, announced: asyncio.Event, ports: Ports
 
 async def _abandon(push: Push, build: int, ports: Ports) -> None:
     if "keep" not in push.question.options:
-        await builds.cancel(ports.db, ports.nudges, build, "the pusher went away")
+        with suppress(Conflict, NotFound):  # over by itself
+            await builds.cancel(ports.db, ports.nudges, build, "the pusher went away")

@@ -46,8 +46,16 @@ async def lifespan(needs: Needs) -> AsyncIterator[None]:
     await asyncio.to_thread(install_hook, hooks)
     await asyncio.to_thread(repositories.sweep_pushes)
     await source.sweep(needs.objects, {row.source for row in await needs.db.read(_waiting)})
-    limit = settings.tree_limit
-    ports = Ports(needs.db, needs.objects, needs.nudges, repositories, hooks, limit, asyncio.Event())
+    ports = Ports(
+        db=needs.db,
+        objects=needs.objects,
+        nudges=needs.nudges,
+        repositories=repositories,
+        hooks=hooks,
+        tree_limit=settings.tree_limit,
+        slots=settings.builds,
+        closing=asyncio.Event(),
+    )
     sessions = Sessions(ports)
     async with (
         listen(settings.ssh_listen, host_key, needs.db, sessions),

@@ -19,7 +19,7 @@ class Build(Dated, Base):
     app_uuid: Mapped[UUID] = mapped_column(sa.ForeignKey("apps.uuid", ondelete="CASCADE"), index=True)
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
     # queued building succeeded failed cancelled superseded abandoned
-    state: Mapped[str] = mapped_column(default="queued")
+    state: Mapped[str] = mapped_column(default="queued", index=True)
     sha: Mapped[str] = mapped_column(default="")
     stack: Mapped[str] = mapped_column(default="")
     image: Mapped[str] = mapped_column(default="")

@@ -36,7 +36,7 @@ class Job(Base):
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(
         default="queued"
-    )  # queued running succeeded failed cancelled superseded
+    )  # queued running succeeded failed cancelled superseded abandoned
     run_at: Mapped[datetime] = mapped_column(default=now)
     attempts: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None]

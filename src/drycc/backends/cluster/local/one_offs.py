@@ -21,6 +21,7 @@ from drycc.kit.aio import cancel
 from drycc.kit.ids import now
 
 STOPPED = 128 + 15  # the status of one that was cancelled before it had a process
+BUILD_GRACE = 5.0  # seconds at most: a build has nothing to save, and the next push waits for its end
 
 
 @dataclass
@@ -109,7 +110,7 @@ class OneOffs:
             template="",
             image=one_off.image,
             generation=0,
-            grace=self.site.grace,
+            grace=min(self.site.grace, BUILD_GRACE) if one_off.kind == "build" else self.site.grace,
             created=time.time(),
             one_off=one_off.id,
         )
