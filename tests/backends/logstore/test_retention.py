@@ -88,6 +88,20 @@ async def test_a_silent_app_is_emptied_and_goes_on(tmp_path: Path, store: LocalL
     assert len(text) < 1000
 
 
+async def test_offsets_without_lines_take_little_space_and_outlive_every_age(tmp_path: Path) -> None:
+    """As those of the edge's file, whose lines go to the apps that they name."""
+    bounds = replace(MONTH, app_bytes=16 * 1024)
+    async with LocalLogStore(tmp_path, bounds) as store:
+        for n in range(300):
+            await store.append("", [], Reached("edge", n))
+        await store.drop_old(now() + LATER)
+        await store.append("", [], Reached("edge", 300))
+    (file,) = files(tmp_path, "_")
+    assert file.stat().st_size < bounds.app_bytes / 4
+    async with LocalLogStore(tmp_path, bounds) as store:
+        assert await store.reached("", "edge") == 300
+
+
 async def test_a_follower_that_waits_is_told_of_what_goes(tmp_path: Path, store: LocalLogStore) -> None:
     """Its next page was lost while it looked elsewhere."""
     await append(store, 0, 100)

@@ -3,7 +3,6 @@
 Everything here blocks, and for one app is called by one thread at a time.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
@@ -13,18 +12,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from drycc.backends.logstore.base import Line, Reached
-from drycc.backends.logstore.blocks import (
-    IS_HEAD,
-    IS_LAST,
-    IS_ONLY,
-    Block,
-    compress,
-    decode,
-    decompress,
-    encode,
-    pack,
-)
+from drycc.backends.logstore.blocks import IS_LAST, IS_ONLY, Block, decode, encode, pack
 from drycc.backends.logstore.compaction import join_blocks
+from drycc.backends.logstore.files import append_data, sync_directory, write_whole
+from drycc.backends.logstore.offsets import drop_ended, make_head, reach, read_head
 from drycc.backends.logstore.reading import Segment, View
 from drycc.backends.logstore.retention import Bounds
 from drycc.kit import crash
@@ -33,7 +24,6 @@ from drycc.kit.ids import now
 SEGMENT_BYTES = 1024 * 1024
 RECENT_BYTES = 256 * 1024  # of one app's blocks in memory
 BLOCK_BYTES = 200  # what a block takes in memory besides its payload
-ENDED_PODS = 256  # whose end is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,7 @@ class Segments:
             return
         newest = self._writable()
         data = b"".join(encode(block) for block in blocks)
-        _write(newest.path, data)
+        append_data(newest.path, data)
         self._reached = reached
         self._began = self._began or _first_time(blocks)
         self._show([*self.view.segments[:-1], replace(newest, size=newest.size + len(data))], blocks)
@@ -111,7 +101,7 @@ class Segments:
             block = _block(number, lines, batch.reached)
             number = block.end
             blocks.append(block)
-            _reach(reached, block)
+            reach(reached, block)
         return blocks, reached
 
     def _is_gone(self, batch: Batch, kept: Sequence[Line]) -> bool:
@@ -150,14 +140,18 @@ class Segments:
         )
 
     def _begin_segment(self) -> None:
-        """The new file has its head, which carries what older segments knew of files, or isn't there."""
+        """The new file has its head, which carries what older segments knew of files, or isn't there.
+
+        It takes the place of a segment without lines, which only said how far files were read.
+        """
         if not self._directory.exists():
             self._directory.mkdir(parents=True)
-            _sync(self._directory.parent)
-        self._reached = _without_old(self._reached)
+            sync_directory(self._directory.parent)
+        self._reached = drop_ended(self._reached)
         path = self._directory / f"{self.view.end:016x}-{self.view.life}.log"
-        size = _write_whole(path, [_head(self.view.end, self._reached)])
-        closed = [*self.view.segments[:-1], *map(self._compact, self.view.segments[-1:])]
+        size = write_whole(path, [make_head(self.view.end, self._reached)])
+        closed = [segment for segment in self.view.segments if segment.path != path]
+        closed[-1:] = map(self._compact, closed[-1:])
         self._began = None
         self._show([*closed, Segment(self.view.end, path, size)], ())
 
@@ -167,7 +161,7 @@ class Segments:
         joined = list(join_blocks(blocks))
         if len(joined) > len(blocks) // 2:
             return segment
-        size = _write_whole(segment.path, [_head(segment.first, self._reached), *joined])
+        size = write_whole(segment.path, [make_head(segment.first, self._reached), *joined])
         return replace(segment, size=size)
 
     def _keep_bound(self) -> None:
@@ -195,9 +189,9 @@ class Segments:
         if not found or not found[0][0].is_head:
             return False
         blocks = [block for block, _ in found]
-        self._reached = _table(blocks[0])
+        self._reached = read_head(blocks[0])
         for block in blocks[1:]:
-            _reach(self._reached, block)
+            reach(self._reached, block)
         self.view = View(newest.path.stem.partition("-")[2], blocks[-1].end)
         self._began = _first_time(blocks)
         self._show([*segments[:-1], replace(newest, size=found[-1][1])], blocks[1:])
@@ -230,30 +224,6 @@ def _first_time(blocks: Iterable[Block]) -> datetime | None:
     return next((block.lines()[0].at for block in blocks if block.count), None)
 
 
-def _reach(table: dict[str, Reached], block: Block) -> None:
-    if block.pod:
-        table.pop(block.pod, None)  # so that the order is by time
-        table[block.pod] = Reached(block.pod, block.offset, block.is_last)
-
-
-def _without_old(table: dict[str, Reached]) -> dict[str, Reached]:
-    """The table without the pods that ended long ago."""
-    ended = [pod for pod, place in table.items() if place.is_last]
-    left_out = set(ended[:-ENDED_PODS])
-    return {pod: place for pod, place in table.items() if pod not in left_out}
-
-
-def _head(number: int, table: dict[str, Reached]) -> Block:
-    places = [[pod, place.offset, place.is_last] for pod, place in table.items()]
-    return Block(number, 0, compress(json.dumps(places).encode()), flags=IS_HEAD)
-
-
-def _table(head: Block) -> dict[str, Reached]:
-    return {
-        pod: Reached(pod, offset, is_last) for pod, offset, is_last in json.loads(decompress(head.payload))
-    }
-
-
 def _newest(blocks: Sequence[Block]) -> tuple[Block, ...]:
     """As many of the last blocks as memory is for, at least one."""
     size, count = 0, 0
@@ -267,33 +237,3 @@ def _newest(blocks: Sequence[Block]) -> tuple[Block, ...]:
 
 def _segment(path: Path) -> Segment:
     return Segment(int(path.stem.partition("-")[0], 16), path, path.stat().st_size)
-
-
-def _write_whole(path: Path, blocks: Iterable[Block]) -> int:
-    """A durable file of these blocks, or the one that was there before; gives its size."""
-    data = b"".join(encode(block) for block in blocks)
-    part = path.with_name("part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    _sync(path.parent)
-    return len(data)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        crash.point("lines.appending")
-        file.write(data)
-        file.flush()
-        os.fdatasync(file.fileno())
-    crash.point("lines.appended")
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
