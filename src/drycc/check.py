@@ -31,6 +31,7 @@ async def check(settings: Settings) -> None:
 
 async def _data(settings: Settings) -> str:
     pid = main.running_pid(settings)
+    main.check_run(settings)
     free = shutil.disk_usage(_existing(Path(settings.data))).free
     owner = f"in use by pid {pid}" if pid else "free"
     return f"{settings.data}, {owner}, {free // 1024**2} MiB free"

@@ -206,13 +206,20 @@ def _read_password(arguments: argparse.Namespace) -> str:
     return password
 
 
+def _check_starter(variable: str) -> None:
+    if variable not in os.environ:
+        raise Invalid("`dryccd serve` starts this program when it needs it; there is no other use of it")
+
+
 def _edge() -> int:
+    _check_starter("DRYCC_EDGE_FD")
     from drycc.backends.cluster.local.edge.server import main
 
     return main(os.environ)
 
 
 def _build_image() -> int:
+    _check_starter("DRYCC_SOURCE")
     from drycc.build.image import main
 
     return main(os.environ)

@@ -41,7 +41,7 @@ from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
 from drycc.logs.routers import lines
 from drycc.names import is_builder_known
-from drycc.settings import Settings
+from drycc.settings import LONGEST_RUN, Settings
 from drycc.worker.role import ROLE as WORKER
 
 log = logging.getLogger("drycc.main")
@@ -74,30 +74,43 @@ def choose_roles(names: str) -> list[roles.Role[Any]]:
 async def serve(settings: Settings) -> None:
     """Be the platform until a signal: SIGTERM leaves pods and edge running, SIGINT stops them too."""
     check_backends(settings)
+    check_run(settings)
     chosen = choose_roles(settings.roles)
+    if BUILDER in chosen:  # tried now, for it is opened when much else runs already
+        bind_listener(settings.ssh_listen, "DRYCC_SSH_LISTEN").close()
     with lock_data(settings), bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN") as listener:
         check_whole(Path(settings.data))
+        make_run(settings)
         stopping = _watch_signals()
         async with AsyncExitStack() as stack:
             ports = await stack.enter_async_context(_open_ports(settings, roles.find_names(chosen)))
-            await create_admin(settings, ports["db"])
-            await stack.enter_async_context(
-                roles.run(chosen, ports, lambda routes: _listen(listener, routes))
-            )
+            try:
+                await create_admin(settings, ports["db"])
+                await stack.enter_async_context(
+                    roles.run(chosen, ports, lambda routes: _listen(listener, routes))
+                )
+            except Exception:
+                if "cluster" in ports:
+                    await ports["cluster"].undo()
+                raise
             await _greet(settings)
             if await stopping == signal.SIGINT and "cluster" in ports:
                 await ports["cluster"].stop(say)
 
 
 async def stop(settings: Settings) -> None:
-    """End a running `serve` together with its pods and its edge, or what an ended one left running."""
+    """End a running `serve` together with its pods and its edge, or what an ended one left running.
+
+    It starts nothing and makes no data directory.
+    """
     pid = running_pid(settings)
     if pid is not None:
         os.kill(pid, signal.SIGINT)
         await _wait_for_end(pid)
         return
-    with lock_data(settings):
-        async with open_cluster(settings) as cluster:
+    is_there = await asyncio.to_thread(Path(settings.data).is_dir)
+    with lock_data(settings) if is_there else nullcontext():
+        async with open_cluster(settings, is_ending=True) as cluster:
             await cluster.stop(say)
 
 
@@ -126,7 +139,6 @@ def lock_data(settings: Settings) -> Iterator[None]:
     """Own the data directory; raises `Conflict` when a living process does."""
     data = Path(settings.data)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,6 +151,25 @@ def lock_data(settings: Settings) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def check_run(settings: Settings) -> None:
+    """Raises `Invalid` for a directory in whose sockets' names the kernel finds no room."""
+    size = len(os.fsencode(settings.run))
+    if size > LONGEST_RUN:
+        raise Invalid(
+            f"DRYCC_RUN: {settings.run} has {size} bytes, and sockets need a path of at most {LONGEST_RUN}; "
+            "name a shorter directory"
+        )
+
+
+def make_run(settings: Settings) -> None:
+    """The directory for sockets; raises `Conflict` when somebody else could put his own there."""
+    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = os.stat(settings.run)
+    owners = {found.st_uid, os.lstat(settings.run).st_uid}
+    if owners != {os.geteuid()} or found.st_mode & 0o022:
+        raise Conflict(f"{settings.run} is not ours alone; set DRYCC_RUN to another directory")
 
 
 def running_pid(settings: Settings) -> int | None:
@@ -223,7 +254,7 @@ def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
 
 
 @asynccontextmanager
-async def open_cluster(settings: Settings) -> AsyncIterator[LocalCluster]:
+async def open_cluster(settings: Settings, *, is_ending: bool = False) -> AsyncIterator[LocalCluster]:
     async with open_local(
         Path(settings.data),
         Path(settings.run),
@@ -235,6 +266,7 @@ async def open_cluster(settings: Settings) -> AsyncIterator[LocalCluster]:
         backoff=settings.backoff,
         backoff_cap=settings.backoff_cap,
         idle_timeout=settings.idle_timeout,
+        is_ending=is_ending,
     ) as cluster:
         yield cluster
 

@@ -1,5 +1,6 @@
 """Every setting of `dryccd`, in one table: environment over an optional TOML file over defaults."""
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drycc.errors import Invalid
+
+LONGEST_RUN = 107 - len("/edge.sock")  # bytes: the kernel's limit of a socket's path, less the longest name
 
 
 def _setting(default: Any, unit: str, meaning: str, *, secret: bool = False) -> Any:
@@ -19,7 +22,7 @@ class Settings:
     """One attribute a setting; the environment's name is `DRYCC_` and the name in capitals."""
 
     data: str = _setting("", "path", "data directory; /var/lib/drycc as root, else $XDG_DATA_HOME/drycc")
-    run: str = _setting("", "path", "short directory for unix sockets; default <data>/run")
+    run: str = _setting("", "path", "directory for sockets; default <data>/run, or a short one below /tmp")
     roles: str = _setting("", "names", "roles of this process, comma separated; empty = all")
     http_listen: str = _setting("127.0.0.1:8000", "host:port", "address of the API")
     ssh_listen: str = _setting("127.0.0.1:2222", "host:port", "address of the builder (git over SSH)")
@@ -104,13 +107,20 @@ def _complete(settings: Settings, environ: Mapping[str, str]) -> Settings:
     data = data.absolute()
     filled = {
         "data": str(data),
-        "run": settings.run or str(data / "run"),
+        "run": settings.run or _default_run(data),
         "database_url": settings.database_url or f"sqlite+aiosqlite:///{data}/drycc.db",
         "objects_url": settings.objects_url or f"file://{data}/objects",
         "keyring": settings.keyring or f"{data}-keyring",
     }
     values = {item.name: getattr(settings, item.name) for item in fields(Settings)}
     return Settings(**values | filled)
+
+
+def _default_run(data: Path) -> str:
+    """Below /tmp when the data directory's name is too long: the same for every process of the platform."""
+    run = data / "run"
+    mark = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    return str(run) if len(os.fsencode(run)) <= LONGEST_RUN else f"/tmp/drycc-{mark}"  # noqa: S108
 
 
 def _default_data(environ: Mapping[str, str]) -> Path:

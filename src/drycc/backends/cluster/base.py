@@ -15,6 +15,9 @@ from drycc.errors import DryccError
 # kubernetes.md 13.1; a local pod is never in a raw Kubernetes state.
 PodState = Literal["initializing", "starting", "up", "terminating", "down", "crashed", "destroyed"]
 
+# Every command is run by a shell, which has values of its own for these and ends where OPTIND has no sense.
+SHELLS_OWN = ("IFS", "OPTIND", "PPID", "PWD")
+
 
 class Stale(DryccError):
     """`apply` with a generation lower than what the cluster carries: somebody newer was here."""

@@ -77,8 +77,8 @@ def _read_directories(
 
 
 def _list_pods(site: Site) -> Iterator[PodDirectory]:
-    for path in site.pods.iterdir():
-        if path.is_dir() and not path.name.startswith("."):
+    for path in site.pods.glob("[!.]*"):
+        if path.is_dir():
             yield PodDirectory(path)
 
 

@@ -16,6 +16,7 @@ from time import monotonic
 from drycc.backends.cluster.base import Exit, Pod, PodState
 from drycc.backends.cluster.local import environment, ports
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
+from drycc.backends.cluster.local.leader import lead
 from drycc.kit import process
 from drycc.kit.aio import cancel
 from drycc.kit.ids import now
@@ -23,7 +24,6 @@ from drycc.kit.process import Process
 
 log = logging.getLogger("drycc.pods")
 
-LEADER = ("/bin/sh", str(Path(__file__).with_name("leader.sh")))
 CANNOT_START = 126  # the exit code of a pod whose program could not be started, as in the shell
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.25  # seconds between two attempts to connect
 FIRST_SEARCH, LONGEST_SEARCH = 1.0, 30.0  # seconds between two searches for ports it listens on
@@ -88,8 +88,10 @@ async def start(pod: LocalPod, launch: Launch) -> None:
     """Give the pod fresh directories and a process; a pod for which that fails has ended and says why."""
     try:
         await asyncio.to_thread(_prepare, pod, launch)
-        argv = (*LEADER, str(pod.directory.path), str(launch.tree or ""), *launch.argv)
-        pod.process = await process.spawn(argv, launch.env, output=pod.directory.out)
+        argv = lead(pod.directory, launch.tree, launch.argv, launch.env)
+        with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230
+            silence = {nowhere.fileno(): 2}
+            pod.process = await process.spawn(argv, launch.env, output=pod.directory.out, inherit=silence)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {why}")
