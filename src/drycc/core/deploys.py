@@ -222,7 +222,7 @@ async def _find_newer(ports: Ports, job: Claim) -> int | None:
 
 
 async def _supersede(ports: Ports, job: Claim, newer: int) -> None:
-    """A newer release waits already: its deploy does for both, and for the pusher when it has the same build."""
+    """A newer release waits already: its deploy does for both, with the pusher if the build is the same."""
 
     async def body(session: AsyncSession) -> None:
         other = await session.get_one(Job, newer)
