@@ -235,6 +235,20 @@ async def test_gp04_a_cancel_ends_the_build_and_the_next_push_runs(story: Story)
         await builds.cancel(story.db, story.nudges, again, "too late")
 
 
+async def test_a_push_overtaken_by_a_config_of_its_own_build_waits_for_that_one(story: Story) -> None:
+    id = await story.push(web="./serve", release="./migrate")
+    build = await jobs.claim(story.db, "story", 30, ("build",))
+    assert build
+    await pipeline.run(story.ports, build)
+    await story.set_config(X="1")
+    await story.work()
+    assert await story.releases() == [(1, "created", False), (2, "created", False), (3, "succeed", False)]
+    assert (await builds.outcome(story.db, id)).has_succeeded
+    lines = await story.lines(id)
+    assert "migrated" in lines
+    assert "Done, shop:v3 deployed to Workflow" in lines
+
+
 async def test_a_queued_build_is_cancelled_at_once(story: Story) -> None:
     id = await story.push(web="./serve")
     await builds.cancel(story.db, story.nudges, id, "the client has gone")

@@ -29,12 +29,14 @@ async def deploy(ports: Ports, job: Claim) -> None:
     if row is None or row.is_destroyed:
         return await close(ports, job)
     if "former" not in job.result:
-        if await ports.db.read_one(_newer_deploy, app=job.app_uuid, id=job.id):
-            return await _supersede(ports, job)
+        if (newer := await _find_newer(ports, job)) is not None:
+            return await _supersede(ports, job, newer)
         try:
             await _say(ports, job, "Launching App...")
             await _release_step(ports, job, row)
-        except (Cancelled, BuildFailed) as failure:
+        except Cancelled:
+            return await _finish_taken_over(ports, job)
+        except BuildFailed as failure:
             await record_crash(ports, job, str(failure), {}, is_rolled_back=False)
             return await tell(ports)
         await _move_pointers(ports, job, row)
@@ -204,17 +206,32 @@ async def record_crash(
 
 async def _finish_taken_over(ports: Ports, job: Claim) -> None:
     async def body(session: AsyncSession) -> None:
-        await _end_pushed(session, job, "a newer deploy has taken over")
+        app = await session.get_one(App, job.app_uuid)
+        reason = "the app was destroyed" if app.is_destroyed else "a newer deploy has taken over"
+        await _end_pushed(session, job, reason)
         await jobs.finish(session, job, "cancelled")
 
     await ports.db.write(body, app=job.app_uuid)
+    await tell(ports)
 
 
-async def _supersede(ports: Ports, job: Claim) -> None:
-    """A newer release waits already: its deploy does for both."""
+async def _find_newer(ports: Ports, job: Claim) -> int | None:
+    """The newest deploy of all process types that waits behind this one."""
+    waiting = await ports.db.read(_newer_deploys, app=job.app_uuid, id=job.id)
+    return next((row.id for row in waiting if not row.payload["ptypes"]), None)
+
+
+async def _supersede(ports: Ports, job: Claim, newer: int) -> None:
+    """A newer release waits already: its deploy does for both, with the pusher if the build is the same."""
 
     async def body(session: AsyncSession) -> None:
-        await _end_pushed(session, job, "superseded by a newer release")
+        other = await session.get_one(Job, newer)
+        release = await session.get_one(Release, UUID(other.key))
+        pushed = job.payload["build"]
+        if pushed is not None and release.build_id == pushed and other.state == "queued":
+            other.payload = other.payload | {"build": pushed}
+        else:
+            await _end_pushed(session, job, "superseded by a newer release")
         await jobs.finish(session, job, "superseded")
 
     await ports.db.write(body, app=job.app_uuid)
@@ -256,11 +273,15 @@ _release = (
     .join(Config, Config.uuid == Release.config_uuid)
     .where(Release.uuid == sa.bindparam("release"))
 )
-_newer_deploy = sa.select(Job.id).where(
-    Job.app_uuid == sa.bindparam("app"),
-    Job.kind == "deploy",
-    Job.state == "queued",
-    Job.id > sa.bindparam("id"),
+_newer_deploys = (
+    sa.select(Job.id, Job.payload)
+    .where(
+        Job.app_uuid == sa.bindparam("app"),
+        Job.kind == "deploy",
+        Job.state == "queued",
+        Job.id > sa.bindparam("id"),
+    )
+    .order_by(Job.id.desc())
 )
 _replicas = sa.select(Workload.ptype, Workload.replicas).where(Workload.app_uuid == sa.bindparam("app"))
 _other = sa.orm.aliased(Release)
