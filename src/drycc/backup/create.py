@@ -17,7 +17,6 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from drycc import __version__
-from drycc.backends.cluster.local.durable import read_json
 from drycc.backends.db import Database
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup import archive, manifest
@@ -36,6 +35,7 @@ from drycc.core.models import App
 from drycc.core.secrets import Keyring
 from drycc.errors import Invalid, NotFound, Unavailable
 from drycc.kit.crash import point
+from drycc.kit.files import read_json
 from drycc.kit.ids import now
 from drycc.settings import Settings
 
