@@ -31,7 +31,10 @@ async def check(settings: Settings) -> None:
 
 async def _data(settings: Settings) -> str:
     pid = main.running_pid(settings)
-    free = shutil.disk_usage(_existing(Path(settings.data))).free
+    existing = _existing(Path(settings.data))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise Invalid(f"{settings.data}: {existing} is no directory that we may write to")
+    free = shutil.disk_usage(existing).free
     owner = f"in use by pid {pid}" if pid else "free"
     return f"{settings.data}, {owner}, {free // 1024**2} MiB free"
 

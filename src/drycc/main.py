@@ -1,14 +1,14 @@
 """The composition: the only place that knows every part of the platform and every adapter."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from drycc import roles
+from drycc.admin import create_admin
 from drycc.api.role import make_role
 from drycc.backends.cluster.local.cluster import LocalCluster, open_local
 from drycc.backends.db import Database, open_database
@@ -31,9 +32,9 @@ from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.restore import check_whole
 from drycc.build.role import ROLE as BUILDER
-from drycc.core import identity
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
+from drycc.data import close_path, lock_data, migrations, running_pid
 from drycc.errors import Conflict, Invalid, Unavailable
 from drycc.kit.aio import task_group
 from drycc.kit.http import wrap_routes
@@ -97,61 +98,15 @@ async def stop(settings: Settings) -> None:
         await _wait_for_end(pid)
         return
     with lock_data(settings):
-        async with open_cluster(settings) as cluster:
-            await cluster.stop(say)
-
-
-async def migrate(settings: Settings) -> None:
-    """Bring the schema to this program's revision."""
-    with lock_data(settings):
-        async with open_database(settings.database_url) as db:
-            await db.migrate(migrations())
-
-
-def migrations() -> Path:
-    """Where Alembic's scripts are: inside an installed package, else beside `src`."""
-    packaged = Path(__file__).parent / "migrations"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-# ---- the data directory
-
-
-@contextmanager
-def lock_data(settings: Settings) -> Iterator[None]:
-    """Own the data directory; raises `Conflict` when a living process does."""
-    data = Path(settings.data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
-                "stop it with `dryccd stop`, or name another directory with --data"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            await _stop_cluster(settings)
+        except Conflict:  # the edge has died, and another program has its address now
+            await _stop_cluster(replace(settings, edge_listen="127.0.0.1:0"))
 
 
-def running_pid(settings: Settings) -> int | None:
-    """The process that owns the data directory now."""
-    try:
-        with (Path(settings.data) / "lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0) or None
-    except FileNotFoundError:
-        pass
-    return None
+async def _stop_cluster(settings: Settings) -> None:
+    async with open_cluster(settings) as cluster:
+        await cluster.stop(say)
 
 
 async def _wait_for_end(pid: int) -> None:
@@ -165,21 +120,15 @@ async def _wait_for_end(pid: int) -> None:
         os.close(fd)
 
 
-async def create_admin(settings: Settings, db: Database) -> None:
-    """The first start's superuser. A generated password goes to the terminal, else to a file for us alone."""
-    if await identity.list_users(db):
-        return
-    password = settings.admin_password or identity.make_password()
-    await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
-    if settings.admin_password:
-        return
-    if sys.stdout.isatty():
-        say(f"The superuser is admin, the password {password}")
-    else:
-        file = Path(settings.data) / "admin-password"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(password + "\n")
-        say(f"The superuser is admin, the password is in {file}")
+async def migrate(settings: Settings) -> None:
+    """Bring the schema to this program's revision."""
+    with lock_data(settings):
+        async with open_database(settings.database_url) as db:
+            await db.migrate(migrations())
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 # ---- ports
@@ -217,6 +166,7 @@ def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
     if not path.exists():
         raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
     keyring = Keyring.load(path)
+    close_path(path)
     if not all(keyring.has(id) for id in wrapped):
         raise Conflict(f"the keyring {path} lacks a key that apps are encrypted with: put it back")
     return keyring
@@ -343,4 +293,4 @@ def _named(address: str) -> str:
     return f"localhost:{port}" if host in ("127.0.0.1", "0.0.0.0", "::", "[::]") else address
 
 
-__all__ = ["Unavailable", "migrate", "serve", "stop"]
+__all__ = ["Unavailable", "lock_data", "migrate", "migrations", "running_pid", "serve", "stop"]
