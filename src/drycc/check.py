@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drycc import main
 from drycc.backends.db import Database, is_migrated, open_database
+from drycc.data import check_run
 from drycc.errors import DryccError, Invalid
 from drycc.kit.sockets import bind_listener
 from drycc.names import LINES, is_builder_known
@@ -31,8 +32,11 @@ async def check(settings: Settings) -> None:
 
 async def _data(settings: Settings) -> str:
     pid = main.running_pid(settings)
-    main.check_run(settings)
-    free = shutil.disk_usage(_existing(Path(settings.data))).free
+    check_run(settings)
+    existing = _existing(Path(settings.data))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise Invalid(f"{settings.data}: {existing} is no directory that we may write to")
+    free = shutil.disk_usage(existing).free
     owner = f"in use by pid {pid}" if pid else "free"
     return f"{settings.data}, {owner}, {free // 1024**2} MiB free"
 

@@ -1,14 +1,13 @@
 """The composition: the only place that knows every part of the platform and every adapter."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from drycc import roles
+from drycc.admin import create_admin
 from drycc.api.role import make_role
 from drycc.backends.cluster.local.cluster import LocalCluster, open_local
 from drycc.backends.db import Database, open_database
@@ -31,9 +31,9 @@ from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.restore import check_whole
 from drycc.build.role import ROLE as BUILDER
-from drycc.core import identity
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
+from drycc.data import check_run, close_path, lock_data, make_run, migrations, running_pid
 from drycc.errors import Conflict, Invalid, Unavailable
 from drycc.kit.aio import task_group
 from drycc.kit.http import wrap_routes
@@ -41,7 +41,7 @@ from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
 from drycc.logs.routers import lines
 from drycc.names import is_builder_known
-from drycc.settings import LONGEST_RUN, Settings
+from drycc.settings import Settings
 from drycc.worker.role import ROLE as WORKER
 
 log = logging.getLogger("drycc.main")
@@ -76,10 +76,10 @@ async def serve(settings: Settings) -> None:
     check_backends(settings)
     check_run(settings)
     chosen = choose_roles(settings.roles)
-    if BUILDER in chosen:  # tried now, for it is opened when much else runs already
-        bind_listener(settings.ssh_listen, "DRYCC_SSH_LISTEN").close()
     with lock_data(settings), bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN") as listener:
         check_whole(Path(settings.data))
+        if BUILDER in chosen:  # tried now, for it is opened when much else runs already
+            bind_listener(settings.ssh_listen, "DRYCC_SSH_LISTEN").close()
         make_run(settings)
         stopping = _watch_signals()
         async with AsyncExitStack() as stack:
@@ -114,77 +114,6 @@ async def stop(settings: Settings) -> None:
             await cluster.stop(say)
 
 
-async def migrate(settings: Settings) -> None:
-    """Bring the schema to this program's revision."""
-    with lock_data(settings):
-        async with open_database(settings.database_url) as db:
-            await db.migrate(migrations())
-
-
-def migrations() -> Path:
-    """Where Alembic's scripts are: inside an installed package, else beside `src`."""
-    packaged = Path(__file__).parent / "migrations"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-# ---- the data directory
-
-
-@contextmanager
-def lock_data(settings: Settings) -> Iterator[None]:
-    """Own the data directory; raises `Conflict` when a living process does."""
-    data = Path(settings.data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
-                "stop it with `dryccd stop`, or name another directory with --data"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def check_run(settings: Settings) -> None:
-    """Raises `Invalid` for a directory in whose sockets' names the kernel finds no room."""
-    size = len(os.fsencode(settings.run))
-    if size > LONGEST_RUN:
-        raise Invalid(
-            f"DRYCC_RUN: {settings.run} has {size} bytes, and sockets need a path of at most {LONGEST_RUN}; "
-            "name a shorter directory"
-        )
-
-
-def make_run(settings: Settings) -> None:
-    """The directory for sockets; raises `Conflict` when somebody else could put his own there."""
-    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = os.stat(settings.run)
-    owners = {found.st_uid, os.lstat(settings.run).st_uid}
-    if owners != {os.geteuid()} or found.st_mode & 0o022:
-        raise Conflict(f"{settings.run} is not ours alone; set DRYCC_RUN to another directory")
-
-
-def running_pid(settings: Settings) -> int | None:
-    """The process that owns the data directory now."""
-    try:
-        with (Path(settings.data) / "lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0) or None
-    except FileNotFoundError:
-        pass
-    return None
-
-
 async def _wait_for_end(pid: int) -> None:
     fd = os.pidfd_open(pid)
     ended = asyncio.get_running_loop().create_future()
@@ -196,21 +125,15 @@ async def _wait_for_end(pid: int) -> None:
         os.close(fd)
 
 
-async def create_admin(settings: Settings, db: Database) -> None:
-    """The first start's superuser. A generated password goes to the terminal, else to a file for us alone."""
-    if await identity.list_users(db):
-        return
-    password = settings.admin_password or identity.make_password()
-    await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
-    if settings.admin_password:
-        return
-    if sys.stdout.isatty():
-        say(f"The superuser is admin, the password {password}")
-    else:
-        file = Path(settings.data) / "admin-password"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(password + "\n")
-        say(f"The superuser is admin, the password is in {file}")
+async def migrate(settings: Settings) -> None:
+    """Bring the schema to this program's revision."""
+    with lock_data(settings):
+        async with open_database(settings.database_url) as db:
+            await db.migrate(migrations())
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 # ---- ports
@@ -248,6 +171,7 @@ def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
     if not path.exists():
         raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
     keyring = Keyring.load(path)
+    close_path(path)
     if not all(keyring.has(id) for id in wrapped):
         raise Conflict(f"the keyring {path} lacks a key that apps are encrypted with: put it back")
     return keyring
@@ -375,4 +299,4 @@ def _named(address: str) -> str:
     return f"localhost:{port}" if host in ("127.0.0.1", "0.0.0.0", "::", "[::]") else address
 
 
-__all__ = ["Unavailable", "migrate", "serve", "stop"]
+__all__ = ["Unavailable", "lock_data", "migrate", "migrations", "running_pid", "serve", "stop"]

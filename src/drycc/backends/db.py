@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 from uuid import UUID
 
+import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, make_url
@@ -28,6 +30,7 @@ T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
 MIGRATION_WAIT = 30.0  # seconds for which one process waits for another's migration
 BUSY_MS = 5_000
+CLOSING = 1.0  # seconds for a connection's thread to end
 _SQLITE_AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -36,6 +39,9 @@ _SQLITE_AWAY = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
     }
+)
+_SQLITE_BROKEN = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
 
@@ -79,10 +85,17 @@ class Database:
     """Two pools over one database: reads that commit each statement, and writes one after another."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        self.url = _parse_url(url)
+        self._threads: list[Thread] = []
         if self.is_sqlite:
-            self._reads = create_async_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=4)
-            self._writes = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=30)
+            self._reads = create_async_engine(
+                self.url, isolation_level="AUTOCOMMIT", pool_size=4, hide_parameters=True
+            )
+            self._writes = create_async_engine(
+                self.url, pool_size=1, max_overflow=0, pool_timeout=30, hide_parameters=True
+            )
+            for engine in self.engines:
+                event.listen(engine.sync_engine, "do_connect", self._open_sqlite)
             event.listen(self._reads.sync_engine, "connect", _prepare_sqlite_reader)
             event.listen(self._writes.sync_engine, "connect", _prepare_sqlite_writer)
             event.listen(self._writes.sync_engine, "begin", _begin_immediate)
@@ -90,12 +103,15 @@ class Database:
             self._reads = create_async_engine(
                 self.url,
                 isolation_level="AUTOCOMMIT",
+                hide_parameters=True,
                 pool_reset_on_return=None,
                 pool_size=8,
                 pool_pre_ping=True,
                 connect_args={"server_settings": {"default_transaction_read_only": "on"}},
             )
-            self._writes = create_async_engine(self.url, pool_size=8, pool_pre_ping=True)
+            self._writes = create_async_engine(
+                self.url, hide_parameters=True, pool_size=8, pool_pre_ping=True
+            )
 
     @property
     def is_sqlite(self) -> bool:
@@ -181,7 +197,7 @@ class Database:
                 yield connection
             return
         # Batch mode drops a table and makes it anew: with foreign keys on, what hangs on it would go too.
-        engine = create_async_engine(self.url, poolclass=sa.NullPool)
+        engine = create_async_engine(self.url, poolclass=sa.NullPool, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite_migration)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
         async with engine.begin() as connection:
@@ -206,6 +222,20 @@ class Database:
     async def close(self) -> None:
         await self._reads.dispose()
         await self._writes.dispose()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, CLOSING)
+
+    def _open_sqlite(self, dialect: object, record: object, arguments: object, options: Any) -> None:
+        """Know the connection's thread: one that could not connect still calls our loop as it ends."""
+
+        def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+            connection = aiosqlite.connect(*arguments, **options)
+            connection._thread.daemon = True
+            alive = [thread for thread in self._threads if thread.is_alive()]
+            self._threads = [*alive, connection._thread]
+            return connection
+
+        options["async_creator_fn"] = connect
 
     @property
     def engines(self) -> tuple[AsyncEngine, AsyncEngine]:
@@ -296,6 +326,14 @@ def _prepare_sqlite_migration(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _parse_url(url: str) -> sa.URL:
+    """Its text is in no message: there may be a password in it."""
+    try:
+        return make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise Invalid("DRYCC_DATABASE_URL is no URL of a database") from None
+
+
 def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("begin immediate")
 
@@ -306,15 +344,29 @@ async def _translated() -> AsyncIterator[None]:
     try:
         yield
     except (DBAPIError, sa.exc.TimeoutError, OSError, TimeoutError) as error:
+        if isinstance(error, DBAPIError) and _is_unusable(error):
+            cause = (error.orig and error.orig.__cause__) or error.orig
+            raise Unavailable(f"the database cannot be used: {cause}") from error
         if isinstance(error, DBAPIError) and not _is_away(error):
             raise
         raise Unavailable("the database does not answer, try again later") from error
 
 
+def _is_unusable(error: DBAPIError) -> bool:
+    """No database, none of ours to use, or not with this name and password: waiting helps nothing."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return _sqlite_code(error) in _SQLITE_BROKEN or state.startswith(("28", "3D"))
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def _is_away(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None)
+    code = _sqlite_code(error)
     if code is not None:
-        return code & 0xFF in _SQLITE_AWAY
+        return code in _SQLITE_AWAY
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 

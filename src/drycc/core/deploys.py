@@ -14,6 +14,7 @@ from drycc.core import builds, jobs, releases, rollout, workloads
 from drycc.core.jobs import Claim
 from drycc.core.models import App, Build, Config, Job, Release, Workload
 from drycc.core.pods import Cancelled
+from drycc.core.secrets import mask
 from drycc.core.work import Ports, apply_app, close, log_line, run_one_off, tell
 from drycc.errors import BuildFailed
 from drycc.kit.aio import cancel, within
@@ -103,7 +104,8 @@ async def _settle(ports: Ports, job: Claim, row: Any) -> None:
     if isinstance(decision, rollout.Ready):
         return await _record_success(ports, job, row)
     tail = await ports.cluster.pods.tail(decision.pod, LAST_LINES) if decision.pod else []
-    lines = [f"       {decision.ptype}: {line}" for line in tail]
+    masked = [item["value"] for item in workloads.open_values(row, ports.keyring)]
+    lines = [f"       {decision.ptype}: {mask(line, masked)}" for line in tail]
     await _say(ports, job, *([f"-----> Last lines of {decision.pod}:", *lines] if lines else []))
     former = {ptype: workloads.Former.parse(stood) for ptype, stood in job.result["former"].items()}
     await record_crash(ports, job, decision.reason, former, is_rolled_back=decision.is_rolled_back)
@@ -153,8 +155,6 @@ async def _desired(ports: Ports, job: Claim, row: Any, started: Any) -> rollout.
 
 
 async def _record_success(ports: Ports, job: Claim, row: Any) -> None:
-    url = f"http://{row.id}.{ports.domain}:{ports.edge_port}"
-
     async def body(session: AsyncSession) -> list[str]:
         app = await session.get_one(App, job.app_uuid)
         release = await session.get_one(Release, row.release_uuid)
@@ -166,7 +166,7 @@ async def _record_success(ports: Ports, job: Claim, row: Any) -> None:
             job,
             [
                 f"Done, {app.id}:v{release.version} deployed to Workflow",
-                f"-----> {app.id} v{release.version} is live at {url}",
+                f"-----> {app.id} v{release.version} {await _describe_place(ports, session, app)}",
             ],
         )
         await jobs.finish(session, job, "succeeded")
@@ -176,6 +176,13 @@ async def _record_success(ports: Ports, job: Claim, row: Any) -> None:
         await apply_app(ports, job.app_uuid)
     await log_line(ports, row.id, f"INFO {row.summary}, v{row.version} is live")
     await _collect(ports)
+
+
+async def _describe_place(ports: Ports, session: AsyncSession, app: App) -> str:
+    web = sa.select(Workload.replicas).where(Workload.app_uuid == app.uuid, Workload.ptype == "web")
+    if not await session.scalar(web):
+        return "is deployed; it has no web process"
+    return f"is live at http://{app.id}.{ports.domain}:{ports.edge_port}"
 
 
 async def record_crash(

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from drycc.backends.cluster.base import Pods
 from drycc.backends.db import Database
 from drycc.backends.nudges.base import Nudges
-from drycc.core import jobs
+from drycc.core import jobs, procfile
 from drycc.core.models import App, Build, Job, Release, Workload
 from drycc.errors import Invalid
 from drycc.kit.ids import now
 
 RELEASE_STEP = "release"  # this name in a Procfile is a step before the roll-out and no process type
+RESERVED = (procfile.ONE_OFF, RELEASE_STEP)
 
 
 async def record(
@@ -140,9 +141,9 @@ async def queue_deploy(
     await jobs.queue(session, "deploy", release.app_uuid, key=str(release.uuid), payload=payload)
 
 
-def ptypes_of(procfile: dict[str, Any]) -> list[str]:
-    """The process types of a build; without a Procfile there is `web` alone."""
-    return [ptype for ptype in procfile if ptype != RELEASE_STEP] or ["web"]
+def ptypes_of(lines: dict[str, Any]) -> list[str]:
+    """The process types of a build's Procfile; without one there is `web` alone."""
+    return [ptype for ptype in lines or ["web"] if ptype not in RESERVED]
 
 
 def succeed(release: Release, ptypes: Sequence[str]) -> None:

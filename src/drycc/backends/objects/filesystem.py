@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NotFound
+from drycc.kit.files import sync_directory
 
 
 class FileStore(ObjectStore):
@@ -62,8 +63,4 @@ def _finish(file: BufferedWriter, part: Path, target: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     part.replace(target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(target.parent)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drycc.build.image.disk import read_complete, remove_tree, seal
+from drycc.build.image.disk import read_complete, seal
 from drycc.errors import BuildFailed
+from drycc.kit.files import delete_tree
 
 Say = Callable[[str], None]
 PLACES = ("/usr/local/bin", "/usr/bin")
@@ -142,7 +143,7 @@ def _name(wanted: Wanted, interpreter: Interpreter, build: str) -> str:
 
 
 def _create(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
-    remove_tree(venv)
+    delete_tree(venv)
     _run(tree, interpreter.path, "-m", "venv", "--without-pip", str(venv))
     inside = str(venv / "bin" / "python")
     if wanted.arguments:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from drycc.backends.cluster.base import Exit
-from drycc.backends.cluster.local.durable import read_json, remove_tree, write_json
+from drycc.kit.files import read_json, remove_tree, write_json
 
 Kind = Literal["workload", "build", "release"]
 LOOK_BACK = 64 * 1024  # bytes at the end of `out` in which the last lines are looked for

@@ -15,9 +15,10 @@ from drycc.backends.cluster.local.edge.client import Client
 from drycc.backends.cluster.local.edge.commands import listen_control
 from drycc.backends.cluster.local.edge.pods import Table
 from drycc.backends.cluster.local.edge.snapshot import load
+from drycc.backends.cluster.local.edge.sockets import bind_control
 from drycc.errors import Invalid
 from drycc.kit.aio import running, within
-from drycc.kit.sockets import BACKLOG
+from drycc.kit.sockets import BACKLOG, bind_listener
 
 log = logging.getLogger("drycc.edge")
 
@@ -77,8 +78,13 @@ class Server:
             client.abort()
 
 
+VARIABLES = ("DRYCC_EDGE_ACCESS", "DRYCC_EDGE_SNAPSHOT")
+
+
 def main(environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM, as `control.Edge` has set `environ`; gives the exit status."""
+    """Serve until SIGTERM; the exit status. Raises `Invalid` where a variable is missing."""
+    if missing := [name for name in VARIABLES if name not in environ]:
+        raise Invalid(f"edge is run by serve, which sets {', '.join(missing)}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -87,10 +93,13 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 async def serve(environ: Mapping[str, str]) -> None:
-    listen = environ["DRYCC_EDGE_LISTEN"]
-    listener, control = _inherit(environ["DRYCC_EDGE_FD"]), _inherit(environ["DRYCC_EDGE_CONTROL_FD"])
+    listen = environ.get("DRYCC_EDGE_LISTEN", "127.0.0.1:8080")
+    listener = _inherit(environ.get("DRYCC_EDGE_FD")) or bind_listener(listen, "DRYCC_EDGE_LISTEN")
+    control = _inherit(environ.get("DRYCC_EDGE_CONTROL_FD")) or bind_control(
+        Path(environ["DRYCC_EDGE_SOCKET"])
+    )
     access = AccessLog(Path(environ["DRYCC_EDGE_ACCESS"]))
-    idle_timeout = float(environ["DRYCC_IDLE_TIMEOUT"])
+    idle_timeout = float(environ.get("DRYCC_IDLE_TIMEOUT", "3600"))
     server = Server(access, Path(environ["DRYCC_EDGE_SNAPSHOT"]), idle_timeout)
     try:
         await server.turn()
@@ -111,8 +120,10 @@ async def serve(environ: Mapping[str, str]) -> None:
     access.close()
 
 
-def _inherit(number: str) -> socket.socket:
+def _inherit(number: str | None) -> socket.socket | None:
     """The listening socket that whoever started us passed under this number."""
+    if not number:
+        return None
     inherited = socket.socket(fileno=int(number))
     inherited.set_inheritable(False)
     inherited.setblocking(False)
