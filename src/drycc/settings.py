@@ -55,7 +55,7 @@ class Settings:
     log_total: int = _setting(4 * 1024**3, "bytes", "log segments kept for all apps")
     log_age: float = _setting(30 * 86400.0, "seconds", "how long log lines are kept")
     backup_every: float = _setting(0.0, "seconds", "time between backups into the object store; 0 = none")
-    backup_keep: int = _setting(7, "count", "backups in the object store that are kept")
+    backup_keep: int = _setting(7, "count", "backups in the object store that are kept; 0 = all")
     log_format: str = _setting("text", "text|json", "form of the platform's own log")
     idle_timeout: float = _setting(3600.0, "seconds", "the edge closes a connection silent for so long")
     reserved_names: str = _setting("", "names", "app names that nobody may take, comma separated")
