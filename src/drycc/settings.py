@@ -37,6 +37,7 @@ def _is_address(value: str) -> bool:
 ANY = Bound(lambda value: True, "")
 SECONDS = Bound(lambda value: 0 < value <= LONGEST, f"a number above 0 and up to {LONGEST:g}")
 PAUSE = Bound(lambda value: 0 <= value <= LONGEST, f"a number from 0 to {LONGEST:g}")
+SOME = Bound(lambda value: 0 <= value <= LARGEST, "a number from 0 up")
 COUNT = Bound(lambda value: 1 <= value <= LARGEST, "a number from 1 up")
 ADDRESS = Bound(_is_address, "a host:port")
 DOMAIN = Bound(
@@ -119,7 +120,7 @@ class Settings:
     backup_every: float = _setting(
         0.0, "seconds", "time between backups into the object store; 0 = none", PAUSE
     )
-    backup_keep: int = _setting(7, "count", "backups in the object store that are kept", COUNT)
+    backup_keep: int = _setting(7, "count", "backups in the object store that are kept; 0 = all", SOME)
     log_format: str = _setting("text", "text|json", "form of the platform's own log", FORMAT)
     idle_timeout: float = _setting(
         3600.0, "seconds", "the edge closes a connection silent for so long", SECONDS

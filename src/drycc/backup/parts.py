@@ -110,7 +110,7 @@ def unpack_tree(part: Path, root: Path) -> None:
     try:
         with (
             _decompressing(part) as content,
-            tarfile.open(fileobj=content, mode="r|", bufsize=CHUNK) as tar,
+            tarfile.open(fileobj=content, mode="r|") as tar,  # a larger buffer is copied for each header
         ):
             for member in tar:
                 _extract(tar, member, root, modes)

@@ -96,6 +96,7 @@ async def test_offsets_without_lines_take_little_space_and_outlive_every_age(tmp
             await store.append("", [], Reached("edge", n))
         await store.drop_old(now() + LATER)
         await store.append("", [], Reached("edge", 300))
+        assert len(store._logs[""].segments.view.segments) == 1
     (file,) = files(tmp_path, "_")
     assert file.stat().st_size < bounds.app_bytes / 4
     async with LocalLogStore(tmp_path, bounds) as store:

@@ -1,5 +1,6 @@
 """The ObjectStore port on files."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,3 +52,27 @@ async def test_a_broken_upload_leaves_the_old_object_and_no_part(
 async def test_keys_that_leave_the_store_are_refused(objects: ObjectStore, key: str) -> None:
     with pytest.raises(Invalid):
         await objects.put(key, chunks(b"x"))
+
+
+async def test_objects_are_for_us_alone_and_leave_no_empty_directory(
+    objects: ObjectStore, tmp_path: Path
+) -> None:
+    await objects.put("a/b/one", chunks(b"x"))
+    await objects.put("a/two", chunks(b"x"))
+    root = tmp_path / "objects"
+    assert (root / "a/b/one").stat().st_mode & 0o777 == 0o600
+    await objects.delete("a/b/one")
+    assert [path.name for path in (root / "a").iterdir()] == ["two"]
+    await objects.delete("a/two")
+    assert list(root.iterdir()) == []
+
+
+async def test_a_directory_that_is_emptied_takes_no_new_object_with_it(objects: ObjectStore) -> None:
+    async def come_and_go(name: str) -> None:
+        for _ in range(100):
+            await objects.put(f"sources/app/{name}", chunks(b"x"))
+            await objects.list("sources/")
+            await objects.delete(f"sources/app/{name}")
+
+    await asyncio.gather(*(come_and_go(str(number)) for number in range(4)))
+    assert await objects.list("") == []

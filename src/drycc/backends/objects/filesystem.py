@@ -3,8 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from io import BufferedWriter
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 from drycc.backends.objects.base import ObjectStore
@@ -15,17 +17,17 @@ from drycc.kit.files import sync_directory
 class FileStore(ObjectStore):
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._naming = Lock()  # so that no directory goes between its making and the object's
 
     async def put(self, key: str, data: AsyncIterator[bytes]) -> int:
         target = self._file(key)
         part = self.root / f".part-{uuid4().hex}"
-        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        file = await asyncio.to_thread(open, part, "xb")
+        file = await asyncio.to_thread(self._open, part)
         try:
             size = 0
             async for chunk in data:
                 size += await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_finish, file, part, target)
+            await asyncio.to_thread(self._finish, file, part, target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -43,7 +45,7 @@ class FileStore(ObjectStore):
         return await asyncio.to_thread(self._list, prefix)
 
     async def delete(self, key: str) -> None:
-        await asyncio.to_thread(self._file(key).unlink, missing_ok=True)
+        await asyncio.to_thread(self._delete, self._file(key))
 
     def _file(self, key: str) -> Path:
         if not key or any(part in ("", ".", "..") or part.startswith(".part-") for part in key.split("/")):
@@ -51,16 +53,37 @@ class FileStore(ObjectStore):
         return self.root / key
 
     def _list(self, prefix: str) -> Sequence[str]:
-        files = (
-            file for file in self.root.rglob("*") if file.is_file() and not file.name.startswith(".part-")
+        found = (Path(parent, name) for parent, _, names in os.walk(self.root) for name in names)
+        keys = (
+            file.relative_to(self.root).as_posix() for file in found if not file.name.startswith(".part-")
         )
-        keys = (file.relative_to(self.root).as_posix() for file in files)
         return sorted(key for key in keys if key.startswith(prefix))
 
+    def _open(self, part: Path) -> BufferedWriter:
+        """For us alone: objects may be secret."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
-def _finish(file: BufferedWriter, part: Path, target: Path) -> None:
-    """Make the bytes and the name durable, in this order."""
-    file.flush()
-    os.fsync(file.fileno())
-    part.replace(target)
-    sync_directory(target.parent)
+    def _finish(self, file: BufferedWriter, part: Path, target: Path) -> None:
+        """Make the bytes durable, then the name, then those of new directories."""
+        file.flush()
+        os.fsync(file.fileno())
+        with self._naming:
+            new = [directory for directory in self._directories(target) if not directory.is_dir()]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+        for directory in (target.parent, *(directory.parent for directory in new)):
+            with suppress(FileNotFoundError):  # the object is deleted already
+                sync_directory(directory)
+
+    def _delete(self, file: Path) -> None:
+        """The file, and the directories in which nothing is left."""
+        with self._naming:
+            file.unlink(missing_ok=True)
+            with suppress(OSError):  # there is more in it
+                for directory in self._directories(file)[:-1]:
+                    directory.rmdir()
+
+    def _directories(self, file: Path) -> Sequence[Path]:
+        """From that of the file up to the root."""
+        return [path for path in file.parents if path.is_relative_to(self.root)]
