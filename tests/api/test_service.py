@@ -19,6 +19,7 @@ SLASHED = [
     ("GET", "/v2/apps/shop/settings"),
     ("GET", "/v2/apps/shop/domains"),
     ("GET", "/v2/apps/shop/build"),
+    ("GET", "/v2/apps/shop/builds"),
     ("GET", "/v2/apps/shop/config"),
     ("GET", "/v2/apps/shop/releases"),
     ("GET", "/v2/apps/shop/releases/v1"),
@@ -213,5 +214,5 @@ async def test_openapi_tells_the_whole_story(api: Api) -> None:
         assert any(int(status) < 300 for status in operation["responses"]), (path, method)
         if path.startswith("/v2/"):
             assert operation["responses"]["401"]["content"], (path, method)
-        if method == "post":
+        if method == "post" and not path.endswith("/cancel/"):
             assert operation["requestBody"], (path, method)

@@ -29,8 +29,10 @@ from drycc.errors import Conflict, Invalid, NotFound, Unavailable
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
 MIGRATION_WAIT = 30.0  # seconds for which one process waits for another's migration
-BUSY_MS = 5_000
 CLOSING = 1.0  # seconds for a connection's thread to end
+BUSY_MS = 5_000  # for which one writer may keep the next waiting
+# A process that stands still in the midst of a write, even of a statement, must not hold its rows.
+_STILL = ("idle_in_transaction_session_timeout", "statement_timeout")
 _SQLITE_AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -43,6 +45,7 @@ _SQLITE_AWAY = frozenset(
 _SQLITE_BROKEN = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
+_POSTGRESQL_AWAY = frozenset({"08", "53", "57"})  # connection, resources, operator or timeout
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
 
 
@@ -110,7 +113,11 @@ class Database:
                 connect_args={"server_settings": {"default_transaction_read_only": "on"}},
             )
             self._writes = create_async_engine(
-                self.url, hide_parameters=True, pool_size=8, pool_pre_ping=True
+                self.url,
+                hide_parameters=True,
+                pool_size=8,
+                pool_pre_ping=True,
+                connect_args={"server_settings": dict.fromkeys(_STILL, str(BUSY_MS))},
             )
 
     @property
@@ -193,6 +200,7 @@ class Database:
         """A transaction that one process at a time can hold, in which tables may be made anew."""
         if not self.is_sqlite:
             async with self._writes.begin() as connection:
+                await connection.execute(sa.text("set local statement_timeout = 0"))
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 yield connection
             return
@@ -367,6 +375,8 @@ def _is_away(error: DBAPIError) -> bool:
     code = _sqlite_code(error)
     if code is not None:
         return code in _SQLITE_AWAY
+    if (getattr(error.orig, "sqlstate", None) or "")[:2] in _POSTGRESQL_AWAY:
+        return True
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 

@@ -162,6 +162,7 @@ async def _request_end(session: AsyncSession, uuid: UUID) -> None:
         app.generation += 1
         running = sa.update(Job).where(Job.app_uuid == uuid, Job.state == "running")
         await session.execute(running.values(cancel_requested=True))
+    if await session.scalar(_open_end, {"uuid": uuid}) is None:  # none yet, or one that was given up
         await jobs.queue(session, "destroy", uuid)
 
 
@@ -186,4 +187,7 @@ _by_id = (
     .where(App.id == sa.bindparam("id"))
 )
 _is_there = sa.select(App.uuid).where(App.uuid == sa.bindparam("uuid"))
+_open_end = sa.select(Job.id).where(
+    Job.app_uuid == sa.bindparam("uuid"), Job.kind == "destroy", Job.state.in_(("queued", "running"))
+)
 _next_uid = sa.select(sa.func.coalesce(sa.func.max(App.uid), FIRST_UID - 1) + 1)

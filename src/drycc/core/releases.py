@@ -116,7 +116,7 @@ async def rollback(
             summary=f"{username} rolled back to v{number}",
         )
         if release.build_id is not None:
-            await _cancel_running(session, app_uuid)
+            await jobs.take_back(session, app_uuid)
             await queue_deploy(session, release, ptypes=ptypes, force=True)
         return release.version
 
@@ -201,12 +201,7 @@ async def _check_running(session: AsyncSession, app: UUID, ptypes: Sequence[str]
         shown = f": {locked}" if locked else ""
         raise Invalid(f"there is an executing pipeline, please wait or force deploy{shown}")
     if force:
-        await _cancel_running(session, app)
-
-
-async def _cancel_running(session: AsyncSession, app: UUID) -> None:
-    for job in await session.scalars(_running_deploy, {"app": app}):
-        job.cancel_requested = True
+        await jobs.take_back(session, app)
 
 
 def _of_app(app: UUID) -> sa.Select[Release]:

@@ -35,7 +35,7 @@ def image(bench: Bench) -> None:
 
 async def dump(cluster: LocalCluster, command: str, env: dict[str, str]) -> dict[str, object]:
     """What a program finds that a release step with this environment runs."""
-    one_off = OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env)
+    one_off = OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env, generation=1)
     await cluster.pods.run(one_off)
     said = b"".join([output.data async for output in cluster.pods.output(one_off.id)])
     found: dict[str, object] = json.loads(said)  # nothing else was said
@@ -53,7 +53,7 @@ async def test_every_value_arrives_byte_for_byte_under_its_name(
 ) -> None:
     env = {name: VALUES[number % len(VALUES)] for number, name in enumerate(NAMES)} | others
     env |= {f"V{number}": value for number, value in enumerate(VALUES)}
-    found = await dump(cluster, command, env)
+    found = await dump(cluster, command, env, generation=1)
     held = found["env"]
     assert isinstance(held, dict)
     assert {name: held.get(name) for name in env} == env
@@ -82,7 +82,9 @@ async def test_a_program_ignores_no_signal(
 ) -> None:
     if not is_perl_there:
         monkeypatch.setattr(leader, "PERL", "/nowhere/perl")
-    await cluster.pods.run(OneOff("1", "blog", "release", 2, "blog:1", "grep SigIgn /proc/self/status", {}))
+    await cluster.pods.run(
+        OneOff("1", "blog", "release", 2, "blog:1", "grep SigIgn /proc/self/status", {}, generation=1)
+    )
     said = b"".join([output.data async for output in cluster.pods.output("1")])
     assert int(said.split()[-1], 16) & 0x7FFFFFFF == 0, "of those below the real-time signals"
 
@@ -122,7 +124,7 @@ async def test_sv01_who_left_the_session_and_shed_its_environment_ends_with_the_
     await cluster.workloads.apply(spec(1, web(2, command=f"{escape(seconds)}; exec python3 web.py")))
     await rolled_out(cluster, 2)
     await until(lambda: len(escaped(seconds)) == 3)
-    await cluster.workloads.remove("blog")
+    await cluster.workloads.remove("blog", 2)
     assert escaped(seconds) == []
 
 
@@ -131,7 +133,7 @@ async def test_sv01_a_pod_that_must_be_killed_takes_them_along(cluster: LocalClu
     await cluster.workloads.apply(spec(1, web(2, command=command, ready_after=0.1, grace=0.3)))
     await rolled_out(cluster, 2)
     await until(lambda: len(escaped(seconds)) >= 4)
-    await cluster.workloads.remove("blog")
+    await cluster.workloads.remove("blog", 2)
     assert escaped(seconds) == []
 
 
@@ -155,7 +157,7 @@ async def test_a_pod_told_to_stop_while_its_tree_is_copied_runs_nothing(
     for number in range(4000):
         (bench.data / f"images/blog/1/tree/{number}").write_text("x")
     for number in range(5):
-        one_off = OneOff(f"r{number}", "blog", "release", 2, "blog:1", "echo ran", {})
+        one_off = OneOff(f"r{number}", "blog", "release", 2, "blog:1", "echo ran", {}, generation=1)
         await cluster.pods.run(one_off)
         await asyncio.sleep(number * 0.01)  # at several points of its start
         await cluster.pods.cancel(one_off.id)
