@@ -33,12 +33,20 @@ def image(bench: Bench) -> None:
     bench.add_image(1, {"web.py": WEB, "dump.py": DUMP})
 
 
+def step(command: str, env: dict[str, str] | None = None) -> OneOff:
+    """A release step; each has an id of its own."""
+    return OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env or {})
+
+
+async def read_all(cluster: LocalCluster, one_off: OneOff) -> bytes:
+    return b"".join([output.data async for output in cluster.pods.output(one_off.id)])
+
+
 async def dump(cluster: LocalCluster, command: str, env: dict[str, str]) -> dict[str, object]:
     """What a program finds that a release step with this environment runs."""
-    one_off = OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env, generation=1)
+    one_off = step(command, env, generation=1)
     await cluster.pods.run(one_off)
-    said = b"".join([output.data async for output in cluster.pods.output(one_off.id)])
-    found: dict[str, object] = json.loads(said)  # nothing else was said
+    found: dict[str, object] = json.loads(await read_all(cluster, one_off))  # nothing else was said
     found["env"] = {
         name.encode("latin-1").decode(): value.encode("latin-1").decode()
         for name, value in found["env"].items()  # type: ignore[attr-defined]
@@ -82,11 +90,11 @@ async def test_a_program_ignores_no_signal(
 ) -> None:
     if not is_perl_there:
         monkeypatch.setattr(leader, "PERL", "/nowhere/perl")
-    await cluster.pods.run(
-        OneOff("1", "blog", "release", 2, "blog:1", "grep SigIgn /proc/self/status", {}, generation=1)
+    one_off = step("grep SigIgn /proc/self/status")
+    await cluster.pods.run(one_off)
+    assert int((await read_all(cluster, one_off)).split()[-1], 16) & 0x7FFFFFFF == 0, (
+        "of those below the real-time signals"
     )
-    said = b"".join([output.data async for output in cluster.pods.output("1")])
-    assert int(said.split()[-1], 16) & 0x7FFFFFFF == 0, "of those below the real-time signals"
 
 
 def escape(seconds: str) -> str:
@@ -157,10 +165,9 @@ async def test_a_pod_told_to_stop_while_its_tree_is_copied_runs_nothing(
     for number in range(4000):
         (bench.data / f"images/blog/1/tree/{number}").write_text("x")
     for number in range(5):
-        one_off = OneOff(f"r{number}", "blog", "release", 2, "blog:1", "echo ran", {}, generation=1)
+        one_off = step("echo ran")
         await cluster.pods.run(one_off)
         await asyncio.sleep(number * 0.01)  # at several points of its start
         await cluster.pods.cancel(one_off.id)
         exit = await cluster.pods.wait(one_off.id)
-        said = b"".join([output.data async for output in cluster.pods.output(one_off.id)])
-        assert (exit.signal, said) in (("SIGTERM", b""), (None, b"ran\n"))
+        assert (exit.signal, await read_all(cluster, one_off)) in (("SIGTERM", b""), (None, b"ran\n"))
