@@ -35,7 +35,7 @@ def image(bench: Bench) -> None:
 
 def step(command: str, env: dict[str, str] | None = None) -> OneOff:
     """A release step; each has an id of its own."""
-    return OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env or {})
+    return OneOff(uuid4().hex, "blog", "release", 2, "blog:1", command, env or {}, generation=1)
 
 
 async def read_all(cluster: LocalCluster, one_off: OneOff) -> bytes:
@@ -44,7 +44,7 @@ async def read_all(cluster: LocalCluster, one_off: OneOff) -> bytes:
 
 async def dump(cluster: LocalCluster, command: str, env: dict[str, str]) -> dict[str, object]:
     """What a program finds that a release step with this environment runs."""
-    one_off = step(command, env, generation=1)
+    one_off = step(command, env)
     await cluster.pods.run(one_off)
     found: dict[str, object] = json.loads(await read_all(cluster, one_off))  # nothing else was said
     found["env"] = {
