@@ -51,7 +51,7 @@ async def receive(push: Push, target: Target, ports: Ports) -> None:
     spec = await asyncio.to_thread(read_spec, push.question.incoming, choice.sha, ports.tree_limit)
     await _tell(push, choice, spec)
     await asyncio.to_thread(repository.keep, push.question.incoming, target.repository, choice.sha)
-    key = await archive(ports.objects, target.repository, target.app.id, choice.sha)
+    key = await archive(ports.objects, target.repository, target.app.uuid, choice.sha)
     point("source.stored")
     build = await _queue(push, target, builds.Source(choice.sha, spec.stack, key, spec.procfile), ports)
     await _follow(push, build, target.announced, ports)
