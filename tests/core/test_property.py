@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -18,6 +19,7 @@ QUICK = settings(
 )
 
 
+@pytest.mark.timeout(600)
 def test_500_steps_agree_with_the_model(db_url: str, tmp_path: Path) -> None:
     with bench(db_url, tmp_path) as platform:
         run_state_machine_as_test(platform, settings=QUICK)
