@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -207,3 +207,5 @@ class Link:
         finally:
             if writer:
                 writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()

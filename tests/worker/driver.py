@@ -20,6 +20,7 @@ from drycc.backends.nudges import open_nudges
 from drycc.backends.objects import open_objects
 from drycc.core.secrets import Keyring
 from drycc.settings import Settings
+from drycc.worker import role
 from drycc.worker.role import Needs, lifespan
 from tests.cluster_server import Link, RemoteCluster, serve
 from tests.core.story import ListLog
@@ -36,6 +37,7 @@ class Given:
     database_url: str
     data: str  # names the worker
     lease: float
+    look: float
 
 
 def main() -> None:
@@ -61,6 +63,7 @@ def _run(shared: Path, given: Any) -> None:
 async def _work(shared: Path, given: Given) -> None:
     """Take jobs until the process is killed."""
     cluster = RemoteCluster(_Trapped(shared))
+    role.LOOK_AGAIN = given.look
     async with open_database(given.database_url) as db:
         needs = Needs(
             settings=Settings(data=given.data, lease=given.lease, deploy_timeout=60.0),

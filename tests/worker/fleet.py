@@ -62,6 +62,7 @@ class Fleet:
         self.directory = directory
         self.lease = lease
         self.delay = delay
+        self.look = 1.0  # seconds between two looks of a worker
         self.workers: list[Process] = []
         self.others: list[Process] = []
         self.numbers = count()
@@ -92,7 +93,9 @@ class Fleet:
         """One more worker, with a data directory of its own or that of an earlier one."""
         data = data or self.directory / f"worker{next(self.numbers)}"
         url = self.db.url.render_as_string(hide_password=False)
-        pid = await self._fork({"database_url": url, "data": str(data), "lease": self.lease})
+        pid = await self._fork(
+            {"database_url": url, "data": str(data), "lease": self.lease, "look": self.look}
+        )
         self.workers.append(process := Process(pid, data))
         return process
 
