@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -219,7 +219,8 @@ async def kill_program(directory: Path) -> None:
     record = json.loads((directory / "spec.json").read_text())
     for pid in await process.members(process.Process(record["pid"], record["start_time"])):
         if pid != record["pid"]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the leader ends what its program leaves behind
+                os.kill(pid, signal.SIGKILL)
 
 
 def alive(pid: int) -> bool:

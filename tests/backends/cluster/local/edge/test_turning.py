@@ -15,7 +15,8 @@ from drycc.backends.cluster.local.edge.snapshot import EMPTY, AppRoutes, Endpoin
 from drycc.errors import Conflict, Invalid
 from drycc.kit import process
 from tests.backends.cluster.local.edge.load import constant_load, executed
-from tests.backends.cluster.local.edge.rig import OK, Pod, Rig, get, read_head, until
+from tests.backends.cluster.local.edge.rig import OK, Pod, Rig, get, post, read_head, until
+from tests.backends.cluster.local.edge.test_limits import connected
 
 
 def test_a_snapshot_survives_its_file(tmp_path: Path) -> None:
@@ -49,6 +50,20 @@ async def test_ed12_turning_under_load_fails_no_request(own_rig: Rig) -> None:
     assert load.failures == []
     assert max(executed(*pods).values()) == 1
     assert set(load.sent) <= set(executed(*pods))
+
+
+async def test_a_pod_is_held_from_the_moment_it_is_picked(tmp_path: Path) -> None:
+    async with Pod() as pod, connected(tmp_path) as (server, wire):
+        routes = {"app": AppRoutes("web", True, 1, (pod.endpoint,))}
+        server.table.turn(Snapshot(1, {"app.localhost": "app"}, routes))
+        wire.send(post(b"abc"))
+        async with asyncio.timeout(5):
+            while not any(client._current for client in server.clients):  # noqa: ASYNC110
+                await asyncio.sleep(0)  # every turn of the loop: a connection is not even begun yet
+        server.table.turn(Snapshot(2, {}, {}))
+        await server.table.drain(pod.name)
+        assert [request.body for request in pod.received] == [b"abc"]
+        assert (await wire.answer()).status == 200
 
 
 async def test_drained_waits_for_the_last_request_and_no_longer_than_told(rig: Rig) -> None:

@@ -115,6 +115,8 @@ class Exchange:
             self._connect_to(pod)
 
     def _connect_to(self, pod: Pod | None) -> None:
+        """Hold the pod from now on: until the task runs it could be drained and stopped."""
+        self._hold(pod)
         self._connecting = self._loop.create_task(self._connect(pod))
 
     async def _connect(self, pod: Pod | None) -> None:
@@ -122,12 +124,12 @@ class Exchange:
         tried: set[Pod] = set()
         while pod is not None:
             tried.add(pod)
-            self._hold(pod)
             try:
                 link = await pod.connect()
             except OSError:
                 self._let_go()
                 pod = self._pick(tried)
+                self._hold(pod)
                 continue
             self._connecting = None
             self._attach(link)
@@ -152,9 +154,10 @@ class Exchange:
         if self.client.is_clogged:
             link.transport.pause_reading()
 
-    def _hold(self, pod: Pod) -> None:
+    def _hold(self, pod: Pod | None) -> None:
         self._pod = pod
-        pod.begin()
+        if pod is not None:
+            pod.begin()
 
     def _let_go(self) -> None:
         pod, self._pod = self._pod, None

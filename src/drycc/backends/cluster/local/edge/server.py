@@ -15,10 +15,9 @@ from drycc.backends.cluster.local.edge.client import Client
 from drycc.backends.cluster.local.edge.commands import listen_control
 from drycc.backends.cluster.local.edge.pods import Table
 from drycc.backends.cluster.local.edge.snapshot import load
-from drycc.backends.cluster.local.edge.sockets import bind_control
 from drycc.errors import Invalid
 from drycc.kit.aio import running, within
-from drycc.kit.sockets import BACKLOG, bind_listener
+from drycc.kit.sockets import BACKLOG
 
 log = logging.getLogger("drycc.edge")
 
@@ -93,13 +92,10 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 async def serve(environ: Mapping[str, str]) -> None:
-    listen = environ.get("DRYCC_EDGE_LISTEN", "127.0.0.1:8080")
-    listener = _inherit(environ.get("DRYCC_EDGE_FD")) or bind_listener(listen, "DRYCC_EDGE_LISTEN")
-    control = _inherit(environ.get("DRYCC_EDGE_CONTROL_FD")) or bind_control(
-        Path(environ["DRYCC_EDGE_SOCKET"])
-    )
+    listen = environ["DRYCC_EDGE_LISTEN"]
+    listener, control = _inherit(environ["DRYCC_EDGE_FD"]), _inherit(environ["DRYCC_EDGE_CONTROL_FD"])
     access = AccessLog(Path(environ["DRYCC_EDGE_ACCESS"]))
-    idle_timeout = float(environ.get("DRYCC_IDLE_TIMEOUT", "3600"))
+    idle_timeout = float(environ["DRYCC_IDLE_TIMEOUT"])
     server = Server(access, Path(environ["DRYCC_EDGE_SNAPSHOT"]), idle_timeout)
     try:
         await server.turn()
@@ -120,10 +116,8 @@ async def serve(environ: Mapping[str, str]) -> None:
     access.close()
 
 
-def _inherit(number: str | None) -> socket.socket | None:
+def _inherit(number: str) -> socket.socket:
     """The listening socket that whoever started us passed under this number."""
-    if not number:
-        return None
     inherited = socket.socket(fileno=int(number))
     inherited.set_inheritable(False)
     inherited.setblocking(False)
