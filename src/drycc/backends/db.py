@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,21 +23,29 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from drycc.errors import Conflict, Invalid, NotFound, Unavailable
+from drycc.errors import Conflict, Invalid, NoSpace, NotFound, Unavailable
 
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
 MIGRATION_WAIT = 30.0  # seconds for which one process waits for another's migration
 BUSY_MS = 5_000
-_SQLITE_AWAY = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-    }
-)
+TURN_WITHIN = 10.0  # seconds in which a write of this process must get its turn
+ANSWER_WITHIN = 30.0  # seconds for a statement on a server
+CONNECT_WITHIN = 10.0  # seconds
+REFUSAL_COUNTS = 10.0  # seconds for which a write that found no database speaks against readiness
+WAL_BYTES = 64 * 1024 * 1024  # to which SQLite's log shrinks when it begins anew: its bound
+
+AWAY = "the database does not answer, try again later"
+LOCKED = "the database is locked by another process, try again later"
+NO_SPACE = "no space is left for the database; the same works again when there is some"
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_IOERR: AWAY,
+    sqlite3.SQLITE_CANTOPEN: AWAY,
+}
+_DISK_FULL = "53100"
+_SERVER_AWAY = ("08", "53", "57", "58")  # PostgreSQL's classes: connection, resources, shutdown, system
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
 
 
@@ -82,20 +91,25 @@ class Database:
         self.url = make_url(url)
         if self.is_sqlite:
             self._reads = create_async_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=4)
-            self._writes = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=30)
+            self._writes = create_async_engine(
+                self.url, pool_size=1, max_overflow=0, pool_timeout=TURN_WITHIN
+            )
             event.listen(self._reads.sync_engine, "connect", _prepare_sqlite_reader)
             event.listen(self._writes.sync_engine, "connect", _prepare_sqlite_writer)
             event.listen(self._writes.sync_engine, "begin", _begin_immediate)
         else:
+            bounds: dict[str, Any] = {"timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN}
+            read_only = {"server_settings": {"default_transaction_read_only": "on"}}
+            pool: dict[str, Any] = {"pool_size": 8, "pool_pre_ping": True, "pool_timeout": TURN_WITHIN}
             self._reads = create_async_engine(
                 self.url,
                 isolation_level="AUTOCOMMIT",
                 pool_reset_on_return=None,
-                pool_size=8,
-                pool_pre_ping=True,
-                connect_args={"server_settings": {"default_transaction_read_only": "on"}},
+                connect_args=bounds | read_only,
+                **pool,
             )
-            self._writes = create_async_engine(self.url, pool_size=8, pool_pre_ping=True)
+            self._writes = create_async_engine(self.url, connect_args=bounds, **pool)
+        self._refusal: tuple[float, Unavailable] | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -131,6 +145,7 @@ class Database:
     async def _write(self, body: Callable[[AsyncSession], Awaitable[T]], app: UUID | None) -> T:
         _writing.set(True)
         async with (
+            self._noted(),
             _translated(),
             AsyncSession(self._writes, expire_on_commit=False) as session,
             session.begin(),
@@ -146,9 +161,23 @@ class Database:
         if found.first() is None:
             raise NotFound("No App matches the given query.")
 
+    @asynccontextmanager
+    async def _noted(self) -> AsyncIterator[None]:
+        """Keep what stood against the latest write, where reads go on all the same."""
+        try:
+            yield
+        except Unavailable as error:
+            if self.is_sqlite or isinstance(error, NoSpace):
+                self._refusal = monotonic(), error
+            raise
+        if self._refusal and not isinstance(self._refusal[1], NoSpace):  # there is always space for nothing
+            self._refusal = None
+
     async def ping(self) -> None:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raises `Unavailable` when the database does not answer, or took no write a moment ago."""
         await self.read(sa.select(sa.literal(1)))
+        if self._refusal and monotonic() - self._refusal[0] < REFUSAL_COUNTS:
+            raise Unavailable(str(self._refusal[1]))
 
     async def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
@@ -162,13 +191,13 @@ class Database:
         """
         if self.is_sqlite and self.url.database:
             await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
-        async with asyncio.timeout(MIGRATION_WAIT):
+        async with _translated(), asyncio.timeout(MIGRATION_WAIT):
             while not is_migrated(await self.revision(), scripts):
                 try:
                     async with _translated(), self._migrating() as connection:
                         await connection.run_sync(_upgrade, scripts)
-                except Unavailable:  # a new file that another process makes its own just now
-                    if not self.is_sqlite:
+                except Unavailable as error:  # a new file that another process makes its own just now
+                    if not self.is_sqlite or isinstance(error, NoSpace):
                         raise
                     await asyncio.sleep(0.1)
 
@@ -285,7 +314,7 @@ def _prepare_sqlite_writer(connection: Any, record: object) -> None:
         cursor.execute("pragma journal_mode = wal")
     cursor.execute("pragma synchronous = full")
     cursor.execute("pragma foreign_keys = on")
-    cursor.execute(f"pragma journal_size_limit = {64 * 1024 * 1024}")
+    cursor.execute(f"pragma journal_size_limit = {WAL_BYTES}")
     cursor.close()
 
 
@@ -302,20 +331,34 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """Turn "the database does not answer" into `Unavailable`."""
+    """Turn "the database does not answer", in whatever way, into `Unavailable` or `NoSpace`."""
     try:
         yield
-    except (DBAPIError, sa.exc.TimeoutError, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and not _is_away(error):
-            raise
-        raise Unavailable("the database does not answer, try again later") from error
+    except Exception as error:
+        if trouble := _find_trouble(error):
+            raise trouble from error
+        raise
 
 
-def _is_away(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None)
+def _find_trouble(error: Exception) -> Unavailable | None:
+    if isinstance(error, sa.exc.TimeoutError | OSError | TimeoutError):
+        return Unavailable(AWAY)
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
-        return code & 0xFF in _SQLITE_AWAY
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        return _find_sqlite_trouble(code & 0xFF)
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state == _DISK_FULL:
+        return NoSpace(NO_SPACE)
+    is_gone = isinstance(error, DBAPIError) and error.connection_invalidated
+    is_away = is_gone or isinstance(error, OperationalError | InterfaceError)
+    return Unavailable(AWAY) if is_away or state.startswith(_SERVER_AWAY) else None
+
+
+def _find_sqlite_trouble(code: int) -> Unavailable | None:
+    if code == sqlite3.SQLITE_FULL:
+        return NoSpace(NO_SPACE)
+    return Unavailable(_SQLITE_AWAY[code]) if code in _SQLITE_AWAY else None
 
 
 __all__ = [
