@@ -36,6 +36,7 @@ from drycc.core.models import App
 from drycc.core.secrets import Keyring
 from drycc.errors import Conflict, Invalid, Unavailable
 from drycc.kit.aio import task_group
+from drycc.kit.disk import write_secret
 from drycc.kit.http import wrap_routes
 from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
@@ -48,6 +49,7 @@ log = logging.getLogger("drycc.main")
 
 API = make_role(lines.router)
 ROLES: dict[str, roles.Role[Any]] = {role.name: role for role in (LOGGER, WORKER, BUILDER, API)}
+PID_BYTES = 10
 DRAIN = 30  # seconds for HTTP requests under way when we stop
 
 
@@ -127,7 +129,7 @@ def lock_data(settings: Settings) -> Iterator[None]:
     data = Path(settings.data)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "lock").open("a+") as file:
+    with open(os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -135,9 +137,7 @@ def lock_data(settings: Settings) -> Iterator[None]:
                 f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
                 "stop it with `dryccd stop`, or name another directory with --data"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        file.write(f"{os.getpid():<{PID_BYTES}}".encode())  # in place, which a full disk takes, too
         yield
 
 
@@ -170,16 +170,17 @@ async def create_admin(settings: Settings, db: Database) -> None:
     if await identity.list_users(db):
         return
     password = settings.admin_password or identity.make_password()
-    await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
-    if settings.admin_password:
-        return
-    if sys.stdout.isatty():
-        say(f"The superuser is admin, the password {password}")
-    else:
-        file = Path(settings.data) / "admin-password"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(password + "\n")
-        say(f"The superuser is admin, the password is in {file}")
+    is_shown = sys.stdout.isatty()
+    file = Path(settings.data) / "admin-password"
+    if not settings.admin_password and not is_shown:  # before there is a user whom nobody can be
+        file.unlink(missing_ok=True)
+        write_secret(file, f"{password}\n".encode())
+    is_new = await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
+    if not is_new:  # another process was quicker
+        file.unlink(missing_ok=True)
+    elif not settings.admin_password:
+        where = password if is_shown else f"is in {file}"
+        say(f"The superuser is admin, the password {where}")
 
 
 # ---- ports

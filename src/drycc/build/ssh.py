@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from drycc.build.session import Sessions
 from drycc.core import keys
 from drycc.errors import Unavailable
 from drycc.kit.aio import within
+from drycc.kit.disk import write_secret
 from drycc.kit.sockets import bind_listener
 
 log = logging.getLogger("drycc.build")
@@ -125,12 +125,7 @@ def load_host_key(directory: Path) -> asyncssh.SSHKey:
     file = directory / "ssh_host_ed25519_key"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not file.exists():
-        part = directory / f".part-{os.getpid()}"
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-            out.flush()
-            os.fsync(out.fileno())
-        part.rename(file)
+        write_secret(file, asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     return asyncssh.read_private_key(file)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from drycc.errors import Unavailable
+from drycc.kit.disk import guarded, write_secret
 from drycc.kit.crypto import SealBroken, digest, seal, unseal
 
 ID_LENGTH = 8  # hex digits of a key's id, in front of everything it wraps
@@ -42,11 +43,9 @@ class Keyring:
         """Write a new keyring, readable by us alone; an existing file is never touched."""
         id = os.urandom(ID_LENGTH // 2).hex()
         content = {"newest": id, "keys": {id: _random_key()}, "digest": _random_key()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with guarded():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_secret(path, json.dumps(content).encode())
         return cls.load(path)
 
     @property

@@ -1,12 +1,17 @@
 """A disk that refuses, told from a fault of ours and said in a sentence."""
 
 import errno
+import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
 
 from drycc.errors import NoSpace, Unavailable
 
 NO_SPACE = "no space is left on the platform's disk; the same works again when there is some"
+LEAST_BYTES = 256 * 1024  # with less, nothing worth while can be written
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SENTENCES = {
     errno.EROFS: "the platform's disk has become read-only",
@@ -33,3 +38,33 @@ def guarded() -> Iterator[None]:
         if trouble := find_trouble(error):
             raise trouble from error
         raise
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """A new file, durable and readable by us alone, or none; raises `FileExistsError`. Blocks."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in it durable. Blocks."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def is_full(path: Path) -> bool:
+    """Whether the file system that the path is on has no space left to speak of."""
+    with suppress(OSError):
+        return shutil.disk_usage(path).free < LEAST_BYTES
+    return False

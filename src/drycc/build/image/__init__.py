@@ -6,6 +6,7 @@ It only prints and holds no credential. An image is `tree/` and, when all else i
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from drycc.build.image import python
 from drycc.build.image.disk import digest_tree, read_complete, remove_tree, seal, unpack, write_json
 from drycc.errors import BuildFailed
+from drycc.kit.disk import find_trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,13 @@ def main(environ: Mapping[str, str]) -> int:
     )
     try:
         complete = read_complete(places.image) or build(places)
-    except BuildFailed as failure:
-        for line in str(failure).split("\n"):
+        write_json(places.result, complete)
+    except (BuildFailed, OSError) as failure:
+        reason = describe(failure)
+        remove_tree(places.image)  # first, so that there is space to say why
+        for line in reason.split("\n"):
             say(f" !     {line}")
         return 1
-    write_json(places.result, complete)
     say(f"-----> Image {complete['digest'][:19]}")
     return 0
 
@@ -58,5 +62,15 @@ def build(places: Places) -> dict[str, Any]:
     return complete
 
 
+def describe(failure: BuildFailed | OSError) -> str:
+    """The sentence for the pusher; raises what is a fault of ours."""
+    if trouble := find_trouble(failure):
+        return str(trouble)
+    if isinstance(failure, OSError):
+        raise failure
+    return str(failure)
+
+
 def say(line: str) -> None:
-    print(line, flush=True)
+    with suppress(OSError):  # the disk that takes the output may be full
+        print(line, flush=True)

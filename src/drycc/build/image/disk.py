@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drycc.errors import BuildFailed
+from drycc.kit.disk import find_trouble, sync_directory
 
 COMPLETE = "complete"
 
@@ -26,7 +27,7 @@ def unpack(source: Path, tree: Path) -> None:
             for member in tar:
                 _extract(tar, member, tree)
     except (tarfile.TarError, OSError) as error:
-        raise BuildFailed(f"the source cannot be unpacked: {error}") from error
+        raise BuildFailed(f"the source cannot be unpacked: {find_trouble(error) or error}") from error
     for path in _walk(tree):
         if path.is_symlink() and not _is_inside(path, tree):
             raise BuildFailed(f"{path.relative_to(tree)}: this link leads out of the app")
@@ -90,11 +91,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def remove_tree(path: Path) -> None:

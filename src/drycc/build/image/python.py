@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drycc.build.image.disk import read_complete, remove_tree, seal
 from drycc.errors import BuildFailed
+from drycc.kit.disk import NO_SPACE, is_full
 
 Say = Callable[[str], None]
 PLACES = ("/usr/local/bin", "/usr/bin")
@@ -143,6 +144,14 @@ def _name(wanted: Wanted, interpreter: Interpreter, build: str) -> str:
 
 def _create(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
     remove_tree(venv)
+    try:
+        _fill(venv, interpreter, tree, wanted)
+    except (BuildFailed, OSError):
+        remove_tree(venv)
+        raise
+
+
+def _fill(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
     _run(tree, interpreter.path, "-m", "venv", "--without-pip", str(venv))
     inside = str(venv / "bin" / "python")
     if wanted.arguments:
@@ -174,5 +183,7 @@ def _pip() -> tuple[str, ...]:
 def _run(tree: Path, *argv: str) -> None:
     """Run it in the tree; what it prints goes where our own lines go."""
     status = subprocess.run(argv, cwd=tree, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT).returncode
+    if status and is_full(tree):
+        raise BuildFailed(NO_SPACE)
     if status:
         raise BuildFailed(f"{Path(argv[0]).name} {argv[2]} ended with status {status}; its output is above")

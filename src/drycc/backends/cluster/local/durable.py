@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from drycc.kit.disk import guarded, sync_directory
+
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace the file, readable by us alone; durable when it returns."""
+    """Replace the file, readable by us alone; durable when it returns.
+
+    Raises `NoSpace` on a full disk, on which the former file stays and nothing else.
+    """
     part = path.with_name(f".{path.name}.{uuid4().hex}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(descriptor)
-    part.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with guarded():
+        try:
+            _write(part, json.dumps(value))
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -56,6 +58,14 @@ def remove_leftovers(parent: Path) -> None:
     """Delete what `remove_tree` had set aside when we died."""
     for path in parent.glob(".removed-*"):
         delete_tree(path)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _unlock(path: Path) -> None:

@@ -41,6 +41,16 @@ class Images:
         made = environment.build_environment(self._site, pod.directory, pod.record)
         await pods.start(pod, Launch(environment.BUILDER, None, made, source))
 
+    async def drop_unfinished(self, image: str) -> None:
+        """Remove what an ended build has left of its image and of a virtual environment, if it left half."""
+        await asyncio.to_thread(self._drop_unfinished, self._site.image(image))
+
+    def _drop_unfinished(self, image: Path) -> None:
+        venvs = _list_directories(self._site.venvs / image.parent.name)
+        for path in (image, *venvs):
+            if path.is_dir() and not (path / "complete").is_file():
+                remove_tree(path)
+
     async def count(self) -> int:
         return await asyncio.to_thread(lambda: len(list(self._site.images.glob("*/*/complete"))))
 

@@ -7,6 +7,8 @@ exec 3>&2 2>/dev/null # our own words on a signal ("Terminated") are none of the
 fill() { [ -z "$tree" ] || { command -p cp -a --reflink=auto "$tree/." . && command -p chmod -R u+w .; }; }
 cd "$pod/root" && (fill) 2>&3 3>&-
 code=$?
-if [ -n "$told" ]; then code=143; elif [ "$code" = 0 ]; then (exec "$@") 2>&3 3>&-; code=$?; fi
-echo "$code" >"$pod/status" # no temporary name: a second signal would kill `mv`
+if [ -n "$told" ]; then code=143
+elif [ "$code" = 0 ]; then (exec "$@") 2>&3 3>&-; code=$?
+else code=126; fi # could not be started, as in the shell
+echo "$code" 1<>"$pod/status" # into the space that it has; a second signal would kill `mv`
 exit "$code"
