@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeVar
 
-from drycc.errors import Unavailable
+from drycc.errors import NoSpace, Unavailable
 from drycc.kit.disk import find_trouble
 
 T = TypeVar("T")
@@ -57,12 +57,15 @@ def _find_trouble(error: Exception) -> Exception | None:
 async def insist(step: Callable[[], Awaitable[T]], *, within: float, every: float = 1.0) -> T:
     """Take a step that may be repeated, again while something that it needs does not answer.
 
-    Raises `Unavailable` when that lasts for `within` seconds.
+    Raises `Unavailable` when that lasts for `within` seconds, and `NoSpace` at once: somebody has to
+    make space first.
     """
     until = monotonic() + within
     while True:
         try:
             return await step()
+        except NoSpace:
+            raise
         except Unavailable:
             if monotonic() > until:
                 raise
