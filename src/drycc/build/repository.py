@@ -18,7 +18,7 @@ import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
 from drycc.errors import NoSpace
-from drycc.kit.disk import NO_SPACE, guarded, is_full
+from drycc.kit.disk import NO_SPACE, guarded, has_space
 
 WHOLE = "refs/drycc/commits"  # with all history: what pushers are told that we have
 CUT = "refs/drycc/shallow"  # of pushes from shallow clones
@@ -182,7 +182,7 @@ def _refer(repository: pygit2.Repository, name: str, sha: str) -> None:
     try:
         repository.references.create(name, sha, force=True)
     except pygit2.GitError as error:
-        raise NoSpace(NO_SPACE) if is_full(Path(repository.path)) else error from error
+        raise NoSpace(NO_SPACE) if not has_space(Path(repository.path)) else error from error
 
 
 def _mark_ends(repository: pygit2.Repository, commits: Collection[str]) -> None:

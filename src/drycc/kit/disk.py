@@ -63,8 +63,8 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def is_full(path: Path) -> bool:
-    """Whether the file system that the path is on has no space left to speak of."""
+def has_space(path: Path, size: int = 0) -> bool:
+    """Whether the file system that the path is on takes so many bytes, and a little more."""
     with suppress(OSError):
-        return shutil.disk_usage(path).free < LEAST_BYTES
-    return False
+        return shutil.disk_usage(path).free >= size + LEAST_BYTES
+    return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from drycc.build.image import python
-from drycc.build.image.disk import digest_tree, read_complete, remove_tree, seal, unpack, write_json
+from drycc.build.image.disk import digest_tree, measure_tree, read_complete, remove_tree, seal, unpack, write_json
 from drycc.errors import BuildFailed
 from drycc.kit.disk import find_trouble
 
@@ -57,7 +57,11 @@ def build(places: Places) -> dict[str, Any]:
     tree.mkdir(parents=True)
     unpack(places.source, tree)
     venv = python.install(tree, places.venvs, places.python, places.image.name, say)
-    complete = {"digest": digest_tree(tree, str(venv or "")), "venv": str(venv) if venv else None}
+    complete = {
+        "digest": digest_tree(tree, str(venv or "")),
+        "venv": str(venv) if venv else None,
+        "size": measure_tree(tree),
+    }
     seal(places.image, complete)
     return complete
 

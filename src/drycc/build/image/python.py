@@ -13,7 +13,7 @@ from pathlib import Path
 
 from drycc.build.image.disk import read_complete, remove_tree, seal
 from drycc.errors import BuildFailed
-from drycc.kit.disk import NO_SPACE, is_full
+from drycc.kit.disk import NO_SPACE, has_space
 
 Say = Callable[[str], None]
 PLACES = ("/usr/local/bin", "/usr/bin")
@@ -183,7 +183,7 @@ def _pip() -> tuple[str, ...]:
 def _run(tree: Path, *argv: str) -> None:
     """Run it in the tree; what it prints goes where our own lines go."""
     status = subprocess.run(argv, cwd=tree, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT).returncode
-    if status and is_full(tree):
+    if status and not has_space(tree):
         raise BuildFailed(NO_SPACE)
     if status:
         raise BuildFailed(f"{Path(argv[0]).name} {argv[2]} ended with status {status}; its output is above")

@@ -150,7 +150,8 @@ class AppPods:
         pod.failures += 1
         self._exited(pod)
         how = _describe(pod)
-        log.info("pod %s %s", pod.record.name, how)
+        reason = pod.last_exit.reason if pod.last_exit else ""
+        log.info("pod %s %s%s", pod.record.name, how, f": {reason}" if reason else "")
         with suppress(OSError):  # a full disk may be why it ended
             await asyncio.to_thread(pod.directory.append, f"{pod.record.ptype} {how}")
 

@@ -31,7 +31,8 @@ class Images:
         if complete is None:
             return await asyncio.to_thread(pods.refuse, pod, NO_IMAGE.format(pod.record.image))
         made = environment.app_environment(self._site, pod.directory, pod.record, env, complete.get("venv"))
-        await pods.start(pod, Launch(("/bin/sh", "-c", command), image / "tree", made))
+        launch = Launch(("/bin/sh", "-c", command), image / "tree", made, size=complete.get("size", 0))
+        await pods.start(pod, launch)
 
     async def has(self, image: str) -> bool:
         return await asyncio.to_thread((self._site.image(image) / "complete").is_file)

@@ -16,10 +16,10 @@ from time import monotonic
 from drycc.backends.cluster.base import Exit, Pod, PodState
 from drycc.backends.cluster.local import environment, ports
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
-from drycc.errors import Unavailable
+from drycc.errors import NoSpace, Unavailable
 from drycc.kit import process
 from drycc.kit.aio import cancel
-from drycc.kit.disk import NO_SPACE, find_trouble, is_full
+from drycc.kit.disk import NO_SPACE, find_trouble, has_space
 from drycc.kit.ids import now
 from drycc.kit.process import Process
 
@@ -40,6 +40,7 @@ class Launch:
     tree: Path | None
     env: Mapping[str, str] = field(repr=False)
     source: Path | None = None  # copied in
+    size: int = 0  # bytes that the tree takes, as far as known
 
 
 @dataclass(eq=False, slots=True)
@@ -137,6 +138,8 @@ async def clean_up(id: str, leader: Process | None) -> None:
 
 
 def _prepare(pod: LocalPod, launch: Launch) -> None:
+    if not has_space(pod.directory.path.parent, launch.size):
+        raise NoSpace(NO_SPACE)  # a copy that cannot end would take the last space from everybody
     pod.directory.make()
     if launch.source:
         shutil.copyfile(launch.source, pod.directory.source)
@@ -148,8 +151,9 @@ def _prepare(pod: LocalPod, launch: Launch) -> None:
 
 
 def _fail(pod: LocalPod, reason: str) -> None:
-    pod.is_starved = is_full(pod.directory.path.parent)
-    pod.directory.clear()  # what was copied before the space was gone
+    pod.is_starved = NO_SPACE in reason
+    with suppress(OSError):
+        pod.directory.clear()  # what was copied before the space was gone
     with suppress(OSError):
         pod.directory.append(reason)
         pod.directory.write_status(CANNOT_START)
@@ -164,7 +168,7 @@ def _note_exit(pod: LocalPod, status: int | None) -> Exit:
         with suppress(OSError):
             pod.directory.write_status(code if code >= 0 else 128 - code)
         seen = pod.directory.read_exit()
-    if seen and seen.code == CANNOT_START and is_full(pod.directory.path):
+    if seen and seen.code == CANNOT_START and not has_space(pod.directory.path, 0):
         _fail(pod, f"the pod cannot be started: {NO_SPACE}")
         return pod.last_exit or seen
     return seen or Exit(None, None, now())
