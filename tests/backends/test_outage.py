@@ -1,9 +1,7 @@
 """A database that is away: bounded waits, our own error with a sentence, nothing half made, and back."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -15,32 +13,11 @@ from drycc.backends import db as database
 from drycc.backends.db import Database, open_database
 from drycc.errors import Unavailable
 from tests.conftest import MIGRATIONS, new_postgres_database
+from tests.outage import locked
 from tests.postgres import Server, run_server
 from tests.waiting import until
 
 kept = sa.table("kept", sa.column("n", sa.Integer))
-LOCK = """\
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("begin exclusive")
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
-@asynccontextmanager
-async def locked(file: Path) -> AsyncIterator[None]:
-    """Another process holds the SQLite database for itself."""
-    pipe = asyncio.subprocess.PIPE
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LOCK, str(file), stdin=pipe, stdout=pipe
-    )
-    assert holder.stdout
-    assert await holder.stdout.readline() == b"locked\n"
-    try:
-        yield
-    finally:
-        await holder.communicate(b"")
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,10 @@ class Push:
 
 @asynccontextmanager
 async def receive_pack(process: SSHServerProcess[bytes], path: Path, hooks: Path) -> AsyncIterator[Push]:
-    """Receive a push into its own repository, which is gone afterwards. Leave the body normally and the references move; raise `PushRejected`, or anything
-    else, and git says "remote rejected" after the error's lines. Raises `GitEnded` when nothing was asked.
+    """Receive a push into its own repository `path`, which is gone afterwards.
+
+    Leave the body normally and the references move; raise `PushRejected`, or anything else, and git says
+    "remote rejected" after the error's lines. Raises `GitEnded` when nothing was asked.
     """
     try:
         async with open_talk() as talk, _serve_receive(process, path, hooks, talk) as child:

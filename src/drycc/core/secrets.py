@@ -10,8 +10,8 @@ from typing import Protocol
 from uuid import UUID
 
 from drycc.errors import Unavailable
-from drycc.kit.disk import guarded, write_secret
 from drycc.kit.crypto import SealBroken, digest, seal, unseal
+from drycc.kit.disk import guarded, write_secret
 
 ID_LENGTH = 8  # hex digits of a key's id, in front of everything it wraps
 SHORTEST_MASKED = 6  # shorter values would mask ordinary words

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from drycc.build.image import python
-from drycc.build.image.disk import digest_tree, measure_tree, read_complete, remove_tree, seal, unpack, write_json
+from drycc.build.image.disk import (
+    digest_tree,
+    measure_tree,
+    read_complete,
+    remove_tree,
+    seal,
+    unpack,
+    write_json,
+)
 from drycc.errors import BuildFailed
 from drycc.kit.disk import find_trouble
 
