@@ -190,7 +190,6 @@ class AppPods:
 
 
 def _tidy(pod: LocalPod) -> None:
-    pod.directory.path.mkdir(exist_ok=True)
     pod.directory.clear()
     pod.directory.note(pod.record)
 

@@ -17,6 +17,7 @@ from typing import Literal
 from drycc.backends.cluster.base import Exit
 from drycc.backends.cluster.local.durable import read_json, remove_tree, write_json
 from drycc.errors import Unavailable
+from drycc.kit.disk import guarded
 
 log = logging.getLogger("drycc.pods")
 
@@ -85,6 +86,8 @@ class PodDirectory:
     def note(self, record: PodRecord) -> None:
         """Save what the next of us can find out by itself, if the disk takes it."""
         try:
+            with guarded():
+                self.path.mkdir(exist_ok=True)
             self.save(record)
         except Unavailable as error:
             log.warning("pod %s: its record is out of date: %s", record.name, error)
