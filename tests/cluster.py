@@ -1,7 +1,7 @@
 """A model cluster in memory: what the port promises, with failures on command."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,12 +49,9 @@ class ModelRoutes(Routes):
     async def apply(self, table: RouteTable) -> None:
         self.tables[table.app] = table
 
-    async def remove(self, app: str) -> None:
-        self.tables.pop(app, None)
-
 
 class ModelCluster(Cluster, Workloads, Pods):
-    """Behaves at once by default.
+    """Behaves at once by default, or after `delay` seconds.
 
     `broken` names (process type, release) that exit, `never` those that never listen.
     """
@@ -64,6 +61,8 @@ class ModelCluster(Cluster, Workloads, Pods):
         self.pods = self
         self.routes = ModelRoutes()
         self.generations: dict[str, int] = {}
+        self.removed: dict[str, int] = {}
+        self.ran: dict[tuple[str, str], int] = {}
         self.apps: dict[str, dict[str, _Rollout]] = {}
         self.broken: set[tuple[str, int]] = set()
         self.never: set[tuple[str, int]] = set()
@@ -73,23 +72,28 @@ class ModelCluster(Cluster, Workloads, Pods):
         self.builds = Finished(b"built\n")
         self.releases = Finished(b"migrated\n")
         self.hanging = False  # one-offs do not end by themselves
+        self.delay = 0.0  # seconds until pods are ready, and until a one-off ends
         self.ended: dict[str, asyncio.Event] = {}
         self._watchers: set[asyncio.Event] = set()
 
     # workloads
 
     async def apply(self, spec: AppSpec) -> None:
-        if spec.generation < self.generations.get(spec.app, 0):
-            raise Stale(f"{spec.app} carries generation {self.generations[spec.app]}")
-        self.generations[spec.app] = spec.generation
+        self._carry(spec.app, spec.generation)
         present = self.apps.setdefault(spec.app, {})
         for ptype in set(present) - {workload.ptype for workload in spec.workloads}:
             del present[ptype]
         for workload in spec.workloads:
-            self._roll(present, workload)
+            self._roll(spec.app, present, workload)
         self._tell(spec.app)
 
-    def _roll(self, present: dict[str, _Rollout], workload: WorkloadSpec) -> None:
+    def _carry(self, app: str, generation: int) -> None:
+        """One number an app, for all that is done to it, also after it was removed."""
+        if generation < self.generations.get(app, 0):
+            raise Stale(f"{app} carries generation {self.generations[app]}")
+        self.generations[app] = generation
+
+    def _roll(self, app: str, present: dict[str, _Rollout], workload: WorkloadSpec) -> None:
         rollout = present.setdefault(workload.ptype, _Rollout(workload))
         is_new = rollout.spec.release != workload.release
         rollout.spec = workload
@@ -99,7 +103,20 @@ class ModelCluster(Cluster, Workloads, Pods):
         if (workload.ptype, workload.release) in self.broken:
             rollout.exits = 3
         elif (workload.ptype, workload.release) not in self.never:
+            self._later(self._turn, app, workload)
+
+    def _later(self, act: Callable[..., None], *arguments: object) -> None:
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, act, *arguments)
+        else:
+            act(*arguments)
+
+    def _turn(self, app: str, workload: WorkloadSpec) -> None:
+        """The pods are ready: serve, if they are still wanted."""
+        rollout = self.apps.get(app, {}).get(workload.ptype)
+        if rollout is not None and rollout.spec == workload:
             rollout.serving = workload.release
+            self._tell(app)
 
     async def observe(self, app: str) -> Observed:
         seen = {ptype: self._observe(app, rollout) for ptype, rollout in self.apps.get(app, {}).items()}
@@ -156,8 +173,14 @@ class ModelCluster(Cluster, Workloads, Pods):
         for event in self._watchers:
             event.set()
 
-    async def remove(self, app: str) -> None:
+    async def remove(self, app: str, generation: int) -> None:
+        self._carry(app, generation)
+        self.removed[app] = generation
         self.apps.pop(app, None)
+        self.routes.tables.pop(app, None)
+        for id in [id for id, one_off in self.one_offs.items() if one_off.app == app]:
+            await self.cancel(id)
+            await self.forget(id)
 
     async def facts(self) -> Mapping[str, str]:
         return {"cluster": "a model in memory"}
@@ -171,13 +194,17 @@ class ModelCluster(Cluster, Workloads, Pods):
         return [f"last line of {pod}"]
 
     async def run(self, one_off: OneOff) -> None:
+        latest = max(self.removed.get(one_off.app, 0), self.ran.get((one_off.app, one_off.kind), 0))
+        if one_off.generation < latest:
+            raise Stale(f"a {one_off.kind} of {one_off.app} ran at generation {latest}")
+        self.ran[one_off.app, one_off.kind] = one_off.generation
         if one_off.id in self.one_offs:
             return
         self.one_offs[one_off.id] = one_off
         self.finished[one_off.id] = self.builds if one_off.kind == "build" else self.releases
         self.ended[one_off.id] = asyncio.Event()
         if not self.hanging:
-            self.ended[one_off.id].set()
+            self._later(self.ended[one_off.id].set)
 
     async def output(self, id: str, offset: int = 0) -> AsyncIterator[Output]:
         data = self.finished[id].output

@@ -39,6 +39,10 @@ class Disk:
     def free(self) -> None:
         (self.seen / "ballast").unlink(missing_ok=True)
 
+    def make_read_only(self) -> None:
+        remount = ("mount", "-o", "remount,ro", str(self.path))
+        subprocess.run((*self.prefix, *remount), check=True)
+
     def left(self) -> int:
         state = os.statvfs(self.seen)
         return state.f_bavail * state.f_frsize

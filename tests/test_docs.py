@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import QUICK
 from tests.e2e import show
+from tests.ordinary import ORDINARY
 from tests.platform import Platform
 from tests.postgres import free_port
 
@@ -54,7 +55,7 @@ def test_make_demo_ends_with_a_url_that_answers_and_leaves_nothing(tmp_path: Pat
     ports = {f"DRYCC_{name}_LISTEN": f"127.0.0.1:{free_port()}" for name in ("HTTP", "SSH", "EDGE")}
     here = f"BIN={Path(sys.executable).parent}"
     done = subprocess.run(
-        ["make", "demo", "INSTALLED=", here],
+        [*ORDINARY, "make", "--no-print-directory", "demo", "INSTALLED=", here],
         cwd=ROOT,
         env=os.environ | ports | {"TMPDIR": str(tmp_path)},
         capture_output=True,

@@ -87,7 +87,7 @@ def upgrade() -> None:
         sa.Column("owner_id", sa.Integer(), nullable=False),
         sa.Column("workspace_id", sa.Text(), nullable=False),
         sa.Column("data_key", sa.LargeBinary(), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("is_destroyed", sa.Boolean(), nullable=False),
         sa.Column("routable", sa.Boolean(), nullable=False),
         sa.Column("autodeploy", sa.Boolean(), nullable=False),
@@ -134,6 +134,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_builds_app_uuid"), "builds", ["app_uuid"], unique=False)
+    op.create_index(op.f("ix_builds_state"), "builds", ["state"], unique=False)
     op.create_table(
         "configs",
         sa.Column("app_uuid", sa.Uuid(), nullable=False),
@@ -260,6 +261,7 @@ def downgrade() -> None:
     op.drop_table("jobs")
     op.drop_index(op.f("ix_configs_app_uuid"), table_name="configs")
     op.drop_table("configs")
+    op.drop_index(op.f("ix_builds_state"), table_name="builds")
     op.drop_index(op.f("ix_builds_app_uuid"), table_name="builds")
     op.drop_table("builds")
     op.drop_index(op.f("ix_apps_owner_id"), table_name="apps")

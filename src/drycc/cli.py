@@ -38,12 +38,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command in PROGRAMS:
         return PROGRAMS[arguments.command]()
+    os.umask(0o077)  # what we and our children write is ours alone
     config = Path(arguments.config) if arguments.config else None
     environ = dict(os.environ)
     if arguments.data:
         environ["DRYCC_DATA"] = arguments.data
     chosen = settings.load(environ, config)
     _set_up_logging(chosen.log_format)
+    for line in settings.find_strange(os.environ):
+        print(f"dryccd: {line}", file=sys.stderr)
+    if arguments.command == "demo":
+        return _demo(arguments, chosen)
     if sys.version_info < (3, 12):  # the default on 3.11 needs a thread for each child
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     asyncio.run(COMMANDS[arguments.command](arguments, chosen))
@@ -145,10 +150,12 @@ async def _restore(arguments: argparse.Namespace, chosen: Settings) -> None:
     await restore(chosen, arguments.source)
 
 
-async def _demo(arguments: argparse.Namespace, chosen: Settings) -> None:
+def _demo(arguments: argparse.Namespace, chosen: Settings) -> int:
+    """In the main thread and without a loop, so that Ctrl-C ends the step that it meets."""
     from drycc.demo import run_demo
 
-    await asyncio.to_thread(run_demo, chosen, Path(arguments.app), keep=arguments.keep)
+    run_demo(chosen, Path(arguments.app), keep=arguments.keep)
+    return 0
 
 
 async def _print_settings(arguments: argparse.Namespace, chosen: Settings) -> None:
@@ -163,10 +170,10 @@ async def _set_up_names(arguments: argparse.Namespace, chosen: Settings) -> None
 
 
 async def _user(arguments: argparse.Namespace, chosen: Settings) -> None:
-    from drycc.backends.db import open_database
     from drycc.core import identity
+    from drycc.data import open_existing
 
-    async with open_database(chosen.database_url) as db:
+    async with open_existing(chosen) as db:
         if arguments.action == "list":
             for user in await identity.list_users(db):
                 marks = [
@@ -186,10 +193,10 @@ async def _user(arguments: argparse.Namespace, chosen: Settings) -> None:
 
 
 async def _keys(arguments: argparse.Namespace, chosen: Settings) -> None:
-    from drycc.backends.db import open_database
     from drycc.core import keys
+    from drycc.data import open_existing
 
-    async with open_database(chosen.database_url) as db:
+    async with open_existing(chosen) as db:
         for key in await keys.list_of_user(db, arguments.username):
             print(key.id, key.sha256, key.fingerprint)
 
@@ -212,13 +219,20 @@ def _read_password(arguments: argparse.Namespace) -> str:
     return password
 
 
+def _check_starter(variable: str) -> None:
+    if variable not in os.environ:
+        raise Invalid("`dryccd serve` starts this program when it needs it; there is no other use of it")
+
+
 def _edge() -> int:
+    _check_starter("DRYCC_EDGE_FD")
     from drycc.backends.cluster.local.edge.server import main
 
     return main(os.environ)
 
 
 def _build_image() -> int:
+    _check_starter("DRYCC_SOURCE")
     from drycc.build.image import main
 
     return main(os.environ)
@@ -230,8 +244,6 @@ def _version() -> int:
 
 
 def _set_up_logging(form: str) -> None:
-    if form not in ("text", "json"):
-        raise Invalid("DRYCC_LOG_FORMAT is text or json")
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter(TEXT_LINES))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -260,7 +272,6 @@ COMMANDS: dict[str, Command] = {
     "restore": _restore,
     "settings": _print_settings,
     "setup-names": _set_up_names,
-    "demo": _demo,
     "user": _user,
     "keys": _keys,
     "builds": _builds,

@@ -1,14 +1,13 @@
 """The composition: the only place that knows every part of the platform and every adapter."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from drycc import roles
+from drycc.admin import create_admin
 from drycc.api.role import make_role
 from drycc.backends.cluster.local.cluster import LocalCluster, open_local
 from drycc.backends.db import Database, open_database
@@ -31,12 +31,11 @@ from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.restore import check_whole
 from drycc.build.role import ROLE as BUILDER
-from drycc.core import identity
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
+from drycc.data import check_run, close_path, lock_data, make_run, migrations, running_pid
 from drycc.errors import Conflict, Invalid, Unavailable
 from drycc.kit.aio import task_group
-from drycc.kit.disk import write_secret
 from drycc.kit.http import wrap_routes
 from drycc.kit.sockets import bind_listener
 from drycc.logs.role import ROLE as LOGGER
@@ -49,7 +48,6 @@ log = logging.getLogger("drycc.main")
 
 API = make_role(lines.router)
 ROLES: dict[str, roles.Role[Any]] = {role.name: role for role in (LOGGER, WORKER, BUILDER, API)}
-PID_BYTES = 10
 DRAIN = 30  # seconds for HTTP requests under way when we stop
 
 
@@ -76,82 +74,44 @@ def choose_roles(names: str) -> list[roles.Role[Any]]:
 async def serve(settings: Settings) -> None:
     """Be the platform until a signal: SIGTERM leaves pods and edge running, SIGINT stops them too."""
     check_backends(settings)
+    check_run(settings)
     chosen = choose_roles(settings.roles)
     with lock_data(settings), bind_listener(settings.http_listen, "DRYCC_HTTP_LISTEN") as listener:
         check_whole(Path(settings.data))
+        if BUILDER in chosen:  # tried now, for it is opened when much else runs already
+            bind_listener(settings.ssh_listen, "DRYCC_SSH_LISTEN").close()
+        make_run(settings)
         stopping = _watch_signals()
         async with AsyncExitStack() as stack:
             ports = await stack.enter_async_context(_open_ports(settings, roles.find_names(chosen)))
-            await create_admin(settings, ports["db"])
-            await stack.enter_async_context(
-                roles.run(chosen, ports, lambda routes: _listen(listener, routes))
-            )
+            try:
+                await create_admin(settings, ports["db"])
+                await stack.enter_async_context(
+                    roles.run(chosen, ports, lambda routes: _listen(listener, routes))
+                )
+            except Exception:
+                if "cluster" in ports:
+                    await ports["cluster"].undo()
+                raise
             await _greet(settings)
             if await stopping == signal.SIGINT and "cluster" in ports:
                 await ports["cluster"].stop(say)
 
 
 async def stop(settings: Settings) -> None:
-    """End a running `serve` together with its pods and its edge, or what an ended one left running."""
+    """End a running `serve` together with its pods and its edge, or what an ended one left running.
+
+    It starts nothing and makes no data directory.
+    """
     pid = running_pid(settings)
     if pid is not None:
         os.kill(pid, signal.SIGINT)
         await _wait_for_end(pid)
         return
-    with lock_data(settings):
-        async with open_cluster(settings) as cluster:
+    is_there = await asyncio.to_thread(Path(settings.data).is_dir)
+    with lock_data(settings) if is_there else nullcontext():
+        async with open_cluster(settings, is_ending=True) as cluster:
             await cluster.stop(say)
-
-
-async def migrate(settings: Settings) -> None:
-    """Bring the schema to this program's revision."""
-    with lock_data(settings):
-        async with open_database(settings.database_url) as db:
-            await db.migrate(migrations())
-
-
-def migrations() -> Path:
-    """Where Alembic's scripts are: inside an installed package, else beside `src`."""
-    packaged = Path(__file__).parent / "migrations"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-# ---- the data directory
-
-
-@contextmanager
-def lock_data(settings: Settings) -> Iterator[None]:
-    """Own the data directory; raises `Conflict` when a living process does."""
-    data = Path(settings.data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    Path(settings.run).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
-                "stop it with `dryccd stop`, or name another directory with --data"
-            ) from None
-        file.write(f"{os.getpid():<{PID_BYTES}}".encode())  # in place, which a full disk takes, too
-        yield
-
-
-def running_pid(settings: Settings) -> int | None:
-    """The process that owns the data directory now."""
-    try:
-        with (Path(settings.data) / "lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0) or None
-    except FileNotFoundError:
-        pass
-    return None
 
 
 async def _wait_for_end(pid: int) -> None:
@@ -165,22 +125,15 @@ async def _wait_for_end(pid: int) -> None:
         os.close(fd)
 
 
-async def create_admin(settings: Settings, db: Database) -> None:
-    """The first start's superuser. A generated password goes to the terminal, else to a file for us alone."""
-    if await identity.list_users(db):
-        return
-    password = settings.admin_password or identity.make_password()
-    is_shown = sys.stdout.isatty()
-    file = Path(settings.data) / "admin-password"
-    if not settings.admin_password and not is_shown:  # before there is a user whom nobody can be
-        file.unlink(missing_ok=True)
-        write_secret(file, f"{password}\n".encode())
-    is_new = await identity.create_user(db, "admin", password, is_superuser=True, if_absent=True)
-    if not is_new:  # another process was quicker
-        file.unlink(missing_ok=True)
-    elif not settings.admin_password:
-        where = password if is_shown else f"is in {file}"
-        say(f"The superuser is admin, the password {where}")
+async def migrate(settings: Settings) -> None:
+    """Bring the schema to this program's revision."""
+    with lock_data(settings):
+        async with open_database(settings.database_url) as db:
+            await db.migrate(migrations())
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 # ---- ports
@@ -218,13 +171,14 @@ def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
     if not path.exists():
         raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
     keyring = Keyring.load(path)
+    close_path(path)
     if not all(keyring.has(id) for id in wrapped):
         raise Conflict(f"the keyring {path} lacks a key that apps are encrypted with: put it back")
     return keyring
 
 
 @asynccontextmanager
-async def open_cluster(settings: Settings) -> AsyncIterator[LocalCluster]:
+async def open_cluster(settings: Settings, *, is_ending: bool = False) -> AsyncIterator[LocalCluster]:
     async with open_local(
         Path(settings.data),
         Path(settings.run),
@@ -236,6 +190,7 @@ async def open_cluster(settings: Settings) -> AsyncIterator[LocalCluster]:
         backoff=settings.backoff,
         backoff_cap=settings.backoff_cap,
         idle_timeout=settings.idle_timeout,
+        is_ending=is_ending,
     ) as cluster:
         yield cluster
 
@@ -344,4 +299,4 @@ def _named(address: str) -> str:
     return f"localhost:{port}" if host in ("127.0.0.1", "0.0.0.0", "::", "[::]") else address
 
 
-__all__ = ["Unavailable", "migrate", "serve", "stop"]
+__all__ = ["Unavailable", "lock_data", "migrate", "migrations", "running_pid", "serve", "stop"]

@@ -55,10 +55,10 @@ class Openers:
 
     db: Callable[[Settings], AbstractAsyncContextManager[Database]]
     keyring: Callable[[Settings, Database], AbstractAsyncContextManager[Keyring]]
-    cluster: Callable[[Settings], AbstractAsyncContextManager[Cluster]]
     objects: Callable[[Settings], AbstractAsyncContextManager[ObjectStore]]
     nudges: Callable[[Settings], AbstractAsyncContextManager[Nudges]]
     logs: Callable[[Settings], AbstractAsyncContextManager[LogStore]]
+    cluster: Callable[[Settings], AbstractAsyncContextManager[Cluster]]  # last: what it starts outlives us
 
 
 @asynccontextmanager

@@ -90,6 +90,11 @@ async def test_a_destroy_has_a_deadline_and_one_job(db: Database, tmp_path: Path
             await apps.destroy(db, nudges, app, deadline=0.05)
     jobs = await db.read(sa.select(Job.kind, Job.state))
     assert [tuple(job) for job in jobs] == [("destroy", "queued")]
+    await db.write(lambda session: session.execute(sa.update(Job).values(state="failed")))
+    with pytest.raises(Unavailable):
+        await apps.destroy(db, nudges, app, deadline=0.05)
+    jobs = await db.read(sa.select(Job.state).order_by(Job.id))
+    assert [job.state for job in jobs] == ["failed", "queued"], "one that was given up is tried again"
 
 
 async def test_a_lost_nudge_costs_a_second_and_not_the_answer(

@@ -137,6 +137,15 @@ def test_a_summary_fits_into_a_variable_and_names_what_is_overruled() -> None:
     )
 
 
+def test_a_summary_names_what_no_process_will_see() -> None:
+    names = ("a-b.c", "a[b]", "1", "IFS", "PWD", "^", "pod", "OLDPWD", "PWD2", "_1")
+    said = configs.summarize("alice", ([], {}), (merge([], *(item(name, "x") for name in names)), {}))
+    assert said == (
+        f"alice added values {', '.join(names)}"
+        " (a-b.c, a[b], 1, IFS, PWD, ^: no shell hands on such a name, so no process sees it)"
+    )
+
+
 SHAPE = "could not validate "
 KEY = r"Config key can only supports: ^[A-z0-9_\-\.]+$"
 FAULTS: list[tuple[Any, str]] = [

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from drycc.backends.db import Database
 from drycc.core import jobs
 from drycc.core.jobs import Claim, LeaseLost
-from drycc.core.models import Job
+from drycc.core.models import App, Job
 from tests.core.story import Story
 
 LANES = ("build", "deploy")
@@ -80,8 +80,7 @@ async def test_mq04_a_worker_that_lost_its_lease_changes_nothing(db: Database, a
     ):
         with pytest.raises(LeaseLost):
             await db.write(change)
-    with pytest.raises(LeaseLost):
-        await jobs.renew(db, late, 30)
+    assert await jobs.renew(db, [late], 30) == []
     await db.write(lambda session: jobs.finish(session, quick, "succeeded"))
     assert await states(db) == ["succeeded"]
 
@@ -108,11 +107,107 @@ async def test_a_retry_waits_its_time(db: Database, app: UUID) -> None:
     assert await take(db) is not None
 
 
-async def test_a_cancel_request_is_seen_at_the_next_heartbeat(db: Database, app: UUID) -> None:
+async def request_end(db: Database) -> None:
+    await db.write(lambda session: session.execute(sa.update(Job).values(cancel_requested=True)))
+
+
+async def rest(db: Database) -> float:
+    """Seconds until the lease of the one job ends."""
+    left = sa.select(Job.lease_until, sa.func.db_now(0).label("now"))
+    row = await db.read_one(left)
+    assert row
+    return float((row.lease_until - row.now).total_seconds())
+
+
+async def generation(db: Database) -> int:
+    row = await db.read_one(sa.select(App.generation))
+    assert row
+    return int(row.generation)
+
+
+async def test_a_take_over_adds_to_the_generation_of_the_app(db: Database, app: UUID) -> None:
+    await add(db, app, "deploy")
+    before = await generation(db)
+    assert await take(db, "late", lease=0)
+    assert await generation(db) == before
+    assert await take(db, "quick")
+    assert await generation(db) == before + 1
+
+
+async def test_of_many_that_see_a_lapsed_lease_one_takes_over(db: Database, app: UUID) -> None:
+    await add(db, app, "deploy")
+    await take(db, "late", lease=0)
+    before = await generation(db)
+    claims = [claim for claim in await asyncio.gather(*(take(db, f"w{n}") for n in range(8))) if claim]
+    assert [claim.generation for claim in claims] == [2]
+    assert await generation(db) == before + 1
+
+
+async def test_a_heartbeat_holds_many_jobs_and_tells_the_lost_ones(db: Database, app: UUID) -> None:
+    other = await Story.make_app(db, "two")
+    await add(db, app, "deploy")
+    await add(db, other, "deploy")
+    lost = await take(db, lease=0)
+    mine = await take(db)
+    assert lost
+    assert mine
+    (again,) = [claim for claim in [await take(db, "a")] if claim]
+    assert await jobs.renew(db, [lost, mine, again], 30) == [mine, again]
+    assert (lost.has_beaten, mine.has_beaten) == (False, True)
+
+
+async def test_a_holder_that_hears_of_the_cancel_keeps_its_job(db: Database, app: UUID) -> None:
     await add(db, app, "build")
     claim = await take(db)
     assert claim
-    assert not await jobs.renew(db, claim, 30)
-    await db.write(lambda session: session.execute(sa.update(Job).values(cancel_requested=True)))
-    assert await jobs.renew(db, claim, 30)
+    assert not await jobs.is_cancelled(db, claim)
+    await request_end(db)
     assert await jobs.is_cancelled(db, claim)
+    assert await jobs.renew(db, [claim], 99) == [claim]
+    assert await rest(db) > 90
+
+
+async def test_a_holder_that_does_not_hear_of_a_forced_deploy_loses_its_job(db: Database, app: UUID) -> None:
+    await add(db, app, "deploy")
+    claim = await take(db)
+    assert claim
+    await db.write(lambda session: jobs.take_back(session, app), app=app)
+    left = await rest(db)
+    assert 0 < left <= jobs.FORCED_WITHIN
+    assert await jobs.renew(db, [claim], 30) == [claim]
+    assert await rest(db) <= left
+    await db.write(lambda session: session.execute(sa.update(Job).values(lease_until=sa.func.db_now(0))))
+    assert await take(db, "other")
+    with pytest.raises(LeaseLost):
+        await db.write(lambda session: jobs.check(session, claim))
+
+
+async def take_surely(db: Database, lease: float = 30) -> Claim:
+    claim = await take(db, lease=lease)
+    assert claim
+    return claim
+
+
+async def test_mq05_attempts_count_only_since_the_last_heartbeat(db: Database, app: UUID) -> None:
+    await add(db, app, "deploy")
+    assert [(await take_surely(db, 0)).attempts for _ in range(3)] == [1, 2, 3]
+    claim = await take_surely(db)
+    assert await jobs.renew(db, [claim], 0) == [claim]
+    claim = await take_surely(db)
+    assert claim.attempts == 1
+    await db.write(lambda session: jobs.retry(session, claim, 0))
+    assert (await take_surely(db)).attempts == 1
+
+
+async def test_mq05_a_suspicious_job_waits_for_a_calm_worker_and_all_others_for_it(
+    db: Database, app: UUID
+) -> None:
+    other = await Story.make_app(db, "two")
+    (first,) = await add(db, app, "deploy")
+    for _ in range(jobs.SUSPICIOUS):
+        assert await take(db, lease=0)
+    (second,) = await add(db, other, "deploy")
+    assert await jobs.claim(db, "a", 30, LANES, is_calm=False) is None
+    calm = await jobs.claim(db, "b", 30, LANES, is_calm=True)
+    next = await jobs.claim(db, "a", 30, LANES, is_calm=False)
+    assert [claim.id for claim in (calm, next) if claim] == [first, second]

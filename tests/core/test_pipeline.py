@@ -71,6 +71,39 @@ async def test_bd11_a_build_whose_process_vanished_is_abandoned(story: Story) ->
     assert (await builds.outcome(story.db, again)).has_succeeded
 
 
+@pytest.mark.parametrize(
+    ("procfile", "pointers"),
+    [({"worker": "./work", "run": "./shell"}, {"worker": (2, 0)}), ({"run": "./shell"}, {})],
+)
+async def test_an_app_without_web_is_not_told_a_url_and_run_is_no_process_type(
+    story: Story, procfile: dict[str, str], pointers: dict[str, tuple[int, int]]
+) -> None:
+    id = await story.push(**procfile)
+    await story.work()
+    assert await story.pointers() == pointers
+    assert (await story.lines(id))[-1] == "-----> shop v2 is deployed; it has no web process"
+    with pytest.raises(Invalid, match="process type run is not exists"):
+        await releases.deploy(story.db, story.nudges, story.app, ["run"], force=False)
+    id = await story.push(web="./serve")
+    await story.work()
+    assert await story.pointers() == {"web": (3, 1)}
+    assert (await story.lines(id))[-1].endswith("is live at http://shop.localhost:8080")
+    id = await story.push(worker="./work")
+    await story.work()
+    assert (await story.lines(id))[-1] == "-----> shop v4 is deployed; it has no web process"
+
+
+async def test_a_crashed_pods_last_lines_show_no_value_of_the_config(story: Story) -> None:
+    await story.push(web="./serve")
+    await story.work()
+    await story.set_config(PASSWORD="last line of shop", SHORT="web")
+    await story.work()
+    story.cluster.broken.add(("web", 4))
+    id = await story.push(web="./bad")
+    await story.work()
+    assert "       web: [masked]-web-4-0" in await story.lines(id)
+
+
 @pytest.mark.parametrize("fault", ["broken", "never"])
 async def test_rl02_a_failed_deploy_leaves_the_old_pods_and_scale_acts_on_them(
     story: Story, fault: str
@@ -233,6 +266,20 @@ async def test_gp04_a_cancel_ends_the_build_and_the_next_push_runs(story: Story)
     assert (await builds.outcome(story.db, again)).has_succeeded
     with pytest.raises(Conflict, match="has become v2: it is too late to cancel it"):
         await builds.cancel(story.db, story.nudges, again, "too late")
+
+
+async def test_a_push_overtaken_by_a_config_of_its_own_build_waits_for_that_one(story: Story) -> None:
+    id = await story.push(web="./serve", release="./migrate")
+    build = await jobs.claim(story.db, "story", 30, ("build",))
+    assert build
+    await pipeline.run(story.ports, build)
+    await story.set_config(X="1")
+    await story.work()
+    assert await story.releases() == [(1, "created", False), (2, "created", False), (3, "succeed", False)]
+    assert (await builds.outcome(story.db, id)).has_succeeded
+    lines = await story.lines(id)
+    assert "migrated" in lines
+    assert "Done, shop:v3 deployed to Workflow" in lines
 
 
 async def test_a_queued_build_is_cancelled_at_once(story: Story) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from time import monotonic
 
 import pytest
 import sqlalchemy as sa
@@ -171,6 +172,24 @@ async def test_a_client_that_goes_away_cancels_its_build(platform: Platform) -> 
     assert (await ann.get("shop")).text == "one"
     assert (await ann.release("shop"))["version"] == 2
     await settle(platform)
+
+
+@pytest.mark.parametrize("procfile", ["release: sleep 60\nweb: exec python3 app.py\n", "web: sleep 60\n"])
+async def test_nm05_a_destroy_does_not_wait_for_a_deploy(platform: Platform, procfile: str) -> None:
+    ann = await Developer.join(platform)
+    repository = await ann.create("shop")
+    await platform.commit(repository, ONE | {"Procfile": procfile})
+    pushing = asyncio.create_task(platform.push("shop", repository, code=1, key=ann.key))
+    await until(lambda: any("sleep 60" in process for process in find_processes(platform)), within=30)
+    began = monotonic()
+    await ann.call("DELETE", "apps/shop/", status=204)
+    assert monotonic() - began < 10
+    assert "the app was destroyed" in (await pushing).err
+    await settle(platform)
+    assert not any("sleep 60" in process for process in find_processes(platform))
+    await ann.call("POST", "apps/", {"id": "shop"}, status=201)
+    await ann.push("shop", repository, ONE)
+    assert (await ann.get("shop")).text == "one"
 
 
 async def test_a_second_dryccd_on_the_same_data_directory_is_refused(platform: Platform) -> None:

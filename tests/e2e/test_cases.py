@@ -41,6 +41,18 @@ async def test_pf10_a_shell_expands_port_in_a_command(platform: Platform) -> Non
     assert (await ann.get("shop")).status == 200
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_sv07_an_app_on_one_loopback_address_answers_through_the_edge(
+    platform: Platform, address: str
+) -> None:
+    ann = await Developer.join(platform)
+    repository = await ann.create("shop")
+    files = {"Procfile": f"web: python3 -m http.server -b {address} $PORT\n", "page": address}
+    await ann.push("shop", repository, files)
+    answer = await ann.get("shop", "/page")
+    assert (answer.status, answer.text) == (200, address)
+
+
 async def test_nm01_a_name_of_63_characters_works_to_the_end(platform: Platform) -> None:
     ann = await Developer.join(platform)
     repository = await ann.create(LONG)

@@ -152,3 +152,29 @@ async def test_an_error_after_the_answer_began_is_not_answered_twice() -> None:
     with pytest.raises(errors.Conflict):
         await Errors(half)({"type": "http", "method": "GET", "path": "/"}, receive, send)
     assert len(sent) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"web": "\ud800"}',
+        rb'{"\uDFFF": 1}',
+        rb'["\udc00\ud800"]',
+        b'{"web": "\xed\xa0\x80"}',
+        b'{"web": "\xff"}',
+    ],
+)
+async def test_half_a_character_is_no_json(port: int, body: bytes) -> None:
+    answer = await call(port, "POST", "/v2/apps/", body, "application/json")
+    assert answer.status == 400
+    assert answer.json()["detail"].startswith("JSON parse error - 'utf-8' codec can't ")
+
+
+@pytest.mark.parametrize("body", [rb'{"web": "\ud83d\ude00"}', rb'["\\ud800"]', rb'{"\ud800"', b"[" * 999])
+async def test_whole_characters_and_what_is_no_json_pass(port: int, body: bytes) -> None:
+    answer = await call(port, "POST", "/v2/apps/", body, "application/json")
+    assert (answer.status, answer.json()["body"]) == (200, body.decode())
+
+
+def test_an_answer_never_fails_for_half_a_character() -> None:
+    assert Json({"web": "\ud800 schön"}).body == '{"web":"\\ud800 schön"}'.encode()

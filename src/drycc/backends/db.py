@@ -10,42 +10,35 @@ from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID
 
+import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
+from drycc.backends.db_errors import translated
 from drycc.errors import Conflict, Invalid, NoSpace, NotFound, Unavailable
 
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
 MIGRATION_WAIT = 30.0  # seconds for which one process waits for another's migration
-BUSY_MS = 5_000
-TURN_WITHIN = 10.0  # seconds in which a write of this process must get its turn
-ANSWER_WITHIN = 30.0  # seconds for a statement on a server
-CONNECT_WITHIN = 10.0  # seconds
-REFUSAL_COUNTS = 10.0  # seconds for which a write that found no database speaks against readiness
+CLOSING = 1.0  # seconds for a connection's thread to end
+BUSY_MS = 5_000  # for which one writer may keep the next waiting
+# A process that stands still in the midst of a write, even of a statement, must not hold its rows.
+_STILL = ("idle_in_transaction_session_timeout", "statement_timeout")
+TURN_WITHIN = 10.0  # seconds in which a statement must get a connection
+ANSWER_WITHIN = 30.0  # seconds for a server to answer a statement
+CONNECT_WITHIN = 10.0  # seconds for a server to take a connection
+REFUSAL_COUNTS = 10.0  # seconds for which a write that was refused speaks against readiness
 WAL_BYTES = 64 * 1024 * 1024  # to which SQLite's log shrinks when it begins anew: its bound
-
-AWAY = "the database does not answer, try again later"
-LOCKED = "the database is locked by another process, try again later"
-NO_SPACE = "no space is left for the database; the same works again when there is some"
-_SQLITE_AWAY = {
-    sqlite3.SQLITE_BUSY: LOCKED,
-    sqlite3.SQLITE_LOCKED: LOCKED,
-    sqlite3.SQLITE_IOERR: AWAY,
-    sqlite3.SQLITE_CANTOPEN: AWAY,
-}
-_DISK_FULL = "53100"
-_SERVER_AWAY = ("08", "53", "57", "58")  # PostgreSQL's classes: connection, resources, shutdown, system
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
 
 
@@ -88,27 +81,36 @@ class Database:
     """Two pools over one database: reads that commit each statement, and writes one after another."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        self.url = _parse_url(url)
+        self._threads: list[Thread] = []
         if self.is_sqlite:
-            self._reads = create_async_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=4)
-            self._writes = create_async_engine(
-                self.url, pool_size=1, max_overflow=0, pool_timeout=TURN_WITHIN
+            self._reads = create_async_engine(
+                self.url, isolation_level="AUTOCOMMIT", pool_size=4, hide_parameters=True
             )
+            self._writes = create_async_engine(
+                self.url, pool_size=1, max_overflow=0, pool_timeout=TURN_WITHIN, hide_parameters=True
+            )
+            for engine in self.engines:
+                event.listen(engine.sync_engine, "do_connect", self._open_sqlite)
             event.listen(self._reads.sync_engine, "connect", _prepare_sqlite_reader)
             event.listen(self._writes.sync_engine, "connect", _prepare_sqlite_writer)
             event.listen(self._writes.sync_engine, "begin", _begin_immediate)
         else:
-            bounds: dict[str, Any] = {"timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN}
-            read_only = {"server_settings": {"default_transaction_read_only": "on"}}
             pool: dict[str, Any] = {"pool_size": 8, "pool_pre_ping": True, "pool_timeout": TURN_WITHIN}
             self._reads = create_async_engine(
                 self.url,
                 isolation_level="AUTOCOMMIT",
+                hide_parameters=True,
                 pool_reset_on_return=None,
-                connect_args=bounds | read_only,
+                connect_args=_bounds({"default_transaction_read_only": "on"}),
                 **pool,
             )
-            self._writes = create_async_engine(self.url, connect_args=bounds, **pool)
+            self._writes = create_async_engine(
+                self.url,
+                hide_parameters=True,
+                connect_args=_bounds(dict.fromkeys(_STILL, str(BUSY_MS))),
+                **pool,
+            )
         self._refusal: tuple[float, Unavailable] | None = None
 
     @property
@@ -117,7 +119,7 @@ class Database:
 
     async def read(self, statement: sa.Executable, **values: Any) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         """All rows of one statement, which sees every commit before it; it cannot write."""
-        async with _translated(), self._reads.connect() as connection:
+        async with translated(), self._reads.connect() as connection:
             return (await connection.execute(statement, values)).all()
 
     async def read_one(self, statement: sa.Executable, **values: Any) -> sa.Row[*tuple[Any, ...]] | None:
@@ -146,7 +148,7 @@ class Database:
         _writing.set(True)
         async with (
             self._noted(),
-            _translated(),
+            translated(),
             AsyncSession(self._writes, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -181,7 +183,7 @@ class Database:
 
     async def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
-        async with _translated(), self._reads.connect() as connection:
+        async with translated(), self._reads.connect() as connection:
             return await connection.run_sync(_revision)
 
     async def migrate(self, scripts: Path) -> None:
@@ -191,10 +193,10 @@ class Database:
         """
         if self.is_sqlite and self.url.database:
             await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
-        async with _translated(), asyncio.timeout(MIGRATION_WAIT):
+        async with translated(), asyncio.timeout(MIGRATION_WAIT):
             while not is_migrated(await self.revision(), scripts):
                 try:
-                    async with _translated(), self._migrating() as connection:
+                    async with translated(), self._migrating() as connection:
                         await connection.run_sync(_upgrade, scripts)
                 except Unavailable as error:  # a new file that another process makes its own just now
                     if not self.is_sqlite or isinstance(error, NoSpace):
@@ -206,11 +208,12 @@ class Database:
         """A transaction that one process at a time can hold, in which tables may be made anew."""
         if not self.is_sqlite:
             async with self._writes.begin() as connection:
+                await connection.execute(sa.text("set local statement_timeout = 0"))
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 yield connection
             return
         # Batch mode drops a table and makes it anew: with foreign keys on, what hangs on it would go too.
-        engine = create_async_engine(self.url, poolclass=sa.NullPool)
+        engine = create_async_engine(self.url, poolclass=sa.NullPool, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite_migration)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
         async with engine.begin() as connection:
@@ -235,6 +238,20 @@ class Database:
     async def close(self) -> None:
         await self._reads.dispose()
         await self._writes.dispose()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, CLOSING)
+
+    def _open_sqlite(self, dialect: object, record: object, arguments: object, options: Any) -> None:
+        """Know the connection's thread: one that could not connect still calls our loop as it ends."""
+
+        def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+            connection = aiosqlite.connect(*arguments, **options)
+            connection._thread.daemon = True
+            alive = [thread for thread in self._threads if thread.is_alive()]
+            self._threads = [*alive, connection._thread]
+            return connection
+
+        options["async_creator_fn"] = connect
 
     @property
     def engines(self) -> tuple[AsyncEngine, AsyncEngine]:
@@ -325,40 +342,24 @@ def _prepare_sqlite_migration(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _parse_url(url: str) -> sa.URL:
+    """Its text is in no message: there may be a password in it."""
+    try:
+        return make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise Invalid("DRYCC_DATABASE_URL is no URL of a database") from None
+
+
+def _bounds(server_settings: dict[str, str]) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_WITHIN,
+        "command_timeout": ANSWER_WITHIN,
+        "server_settings": server_settings,
+    }
+
+
 def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("begin immediate")
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Turn "the database does not answer", in whatever way, into `Unavailable` or `NoSpace`."""
-    try:
-        yield
-    except Exception as error:
-        if trouble := _find_trouble(error):
-            raise trouble from error
-        raise
-
-
-def _find_trouble(error: Exception) -> Unavailable | None:
-    if isinstance(error, sa.exc.TimeoutError | OSError | TimeoutError):
-        return Unavailable(AWAY)
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        return _find_sqlite_trouble(code & 0xFF)
-    state = str(getattr(cause, "sqlstate", None) or "")
-    if state == _DISK_FULL:
-        return NoSpace(NO_SPACE)
-    is_gone = isinstance(error, DBAPIError) and error.connection_invalidated
-    is_away = is_gone or isinstance(error, OperationalError | InterfaceError)
-    return Unavailable(AWAY) if is_away or state.startswith(_SERVER_AWAY) else None
-
-
-def _find_sqlite_trouble(code: int) -> Unavailable | None:
-    if code == sqlite3.SQLITE_FULL:
-        return NoSpace(NO_SPACE)
-    return Unavailable(_SQLITE_AWAY[code]) if code in _SQLITE_AWAY else None
 
 
 __all__ = [

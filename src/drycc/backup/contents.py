@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -31,7 +32,7 @@ class Contents:
 
 async def read_contents(snapshot: Path, at: datetime) -> Contents:
     """`at` is when the snapshot was taken."""
-    async with open_database(f"sqlite+aiosqlite:///{snapshot}") as db:
+    async with open_database(f"sqlite+aiosqlite:///{quote(str(snapshot))}") as db:
         images = [(row.id, row.build_id) for row in await db.read(_images) if _is_ours(row)]
         commits: dict[UUID, set[str]] = {}
         for row in await db.read(_commits):

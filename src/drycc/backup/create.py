@@ -17,8 +17,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from drycc import __version__
-from drycc.backends.cluster.local.durable import read_json
 from drycc.backends.db import Database
+from drycc.backends.objects import find_directory
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup import archive, manifest
 from drycc.backup.archive import Target
@@ -36,6 +36,7 @@ from drycc.core.models import App
 from drycc.core.secrets import Keyring
 from drycc.errors import Invalid, NotFound, Unavailable
 from drycc.kit.crash import point
+from drycc.kit.files import read_json
 from drycc.kit.ids import now
 from drycc.settings import Settings
 
@@ -66,7 +67,7 @@ class Platform:
     @property
     def is_on_one_disk(self) -> bool:
         """Whether the ObjectStore would be lost together with the data directory."""
-        return self.settings.objects_url.startswith(f"file://{self.settings.data}/")
+        return find_directory(self.settings.objects_url).is_relative_to(self.data)
 
 
 async def create_backup(platform: Platform, target: str) -> tuple[str, Manifest]:

@@ -12,7 +12,6 @@ from json import dumps
 from pathlib import Path
 from uuid import uuid4
 
-from drycc.backends.cluster.local.durable import delete_tree
 from drycc.backends.db import is_migrated
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup import manifest, parts
@@ -21,6 +20,7 @@ from drycc.backup.manifest import DATABASE, OBJECT, OBJECTS, TREE, Manifest
 from drycc.core.secrets import Keyring
 from drycc.errors import Conflict, Invalid
 from drycc.kit.crash import point
+from drycc.kit.files import delete_tree
 from drycc.settings import Settings
 
 MARK = "restoring"

@@ -28,7 +28,7 @@ def install_hook(directory: Path) -> None:
     hook = directory / "pre-receive"
     part = directory / "pre-receive.part"
     part.write_bytes(files("drycc.build").joinpath("hooks/pre-receive").read_bytes())
-    part.chmod(0o755)
+    part.chmod(0o700)
     part.replace(hook)
 
 

@@ -16,7 +16,7 @@ from drycc.build.session import Sessions
 from drycc.core import keys
 from drycc.errors import Unavailable
 from drycc.kit.aio import within
-from drycc.kit.disk import write_secret
+from drycc.kit.files import write_whole
 from drycc.kit.sockets import bind_listener
 
 log = logging.getLogger("drycc.build")
@@ -125,7 +125,7 @@ def load_host_key(directory: Path) -> asyncssh.SSHKey:
     file = directory / "ssh_host_ed25519_key"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not file.exists():
-        write_secret(file, asyncssh.generate_private_key("ssh-ed25519").export_private_key())
+        write_whole(file, asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     return asyncssh.read_private_key(file)
 
 

@@ -16,7 +16,7 @@ from drycc.backends.nudges.base import Nudges
 from drycc.core import jobs, releases, workspaces
 from drycc.core.configs import make_config
 from drycc.core.identity import Identity
-from drycc.core.models import App, User, Workspace
+from drycc.core.models import App, Job, User, Workspace
 from drycc.core.secrets import Keyring
 from drycc.errors import Forbidden, Invalid, NotFound, Unavailable
 from drycc.kit.aio import within
@@ -27,7 +27,7 @@ LONGEST_ID = 63
 FIRST_UID = 1000
 DEFAULT_PLAN = "std1.large.c1m1"
 MOST_TRIES = 20  # of creates at one moment, each takes the next free uid
-GONE_WITHIN = 30.0  # seconds
+GONE_WITHIN = 45.0  # seconds; a pod may take its grace of 30
 LOOK_AGAIN = 1.0  # seconds: a nudge may be lost
 RULE = (
     "App name must start with an alphabetic character, cannot end with a hyphen "
@@ -160,6 +160,9 @@ async def _request_end(session: AsyncSession, uuid: UUID) -> None:
     if not app.is_destroyed:
         app.is_destroyed = True
         app.generation += 1
+        running = sa.update(Job).where(Job.app_uuid == uuid, Job.state == "running")
+        await session.execute(running.values(cancel_requested=True))
+    if await session.scalar(_open_end, {"uuid": uuid}) is None:  # none yet, or one that was given up
         await jobs.queue(session, "destroy", uuid)
 
 
@@ -184,4 +187,7 @@ _by_id = (
     .where(App.id == sa.bindparam("id"))
 )
 _is_there = sa.select(App.uuid).where(App.uuid == sa.bindparam("uuid"))
+_open_end = sa.select(Job.id).where(
+    Job.app_uuid == sa.bindparam("uuid"), Job.kind == "destroy", Job.state.in_(("queued", "running"))
+)
 _next_uid = sa.select(sa.func.coalesce(sa.func.max(App.uid), FIRST_UID - 1) + 1)

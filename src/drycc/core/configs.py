@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from drycc.backends.cluster.base import SHELLS_OWN
 from drycc.backends.db import Database
 from drycc.backends.nudges.base import Nudges
 from drycc.core import jobs, releases
@@ -22,6 +23,7 @@ Refs = dict[str, list[str]]  # process type → groups
 
 GLOBAL = "global"  # the group that every process type has
 KEY = re.compile(r"[A-z0-9_\-\.]+")
+SEEN = re.compile(rf"(?!({'|'.join(SHELLS_OWN)})$)[A-Za-z_]\w*", re.ASCII)  # names that a shell hands on
 PTYPE = re.compile(r"[a-z0-9]+(\-[a-z0-9]+)*")
 LONGEST_VALUE = 131_072  # bytes of NAME=value and its NUL: what the kernel takes as one string
 MOST_BYTES = 1_000_000  # of all values of one process type
@@ -178,11 +180,11 @@ def summarize(
     """What a release says of its config, "" when nothing differs. `old` and `new` are values and refs."""
     before, after = ({_identity(item): item["value"] for item in values} for values, _ in (old, new))
     text = _describe(username, "values_refs", old[1], new[1]) + _describe(username, "values", before, after)
-    overruled = [
-        name for name in OVERRULED for key in after if key[0] == name and after[key] != before.get(key)
-    ]
-    if overruled:
-        text += f" ({', '.join(dict.fromkeys(overruled))}: this cluster sets its own, which wins)"
+    touched = dict.fromkeys(key[0] for key in after if after[key] != before.get(key))
+    if overruled := [name for name in OVERRULED if name in touched]:
+        text += f" ({', '.join(overruled)}: this cluster sets its own, which wins)"
+    if unseen := [name for name in touched if not SEEN.fullmatch(name)]:
+        text += f" ({', '.join(unseen)}: no shell hands on such a name, so no process sees it)"
     return text if len(text) <= LONGEST_SUMMARY else text[: LONGEST_SUMMARY - 1] + "…"
 
 

@@ -1,7 +1,6 @@
 """The second job of the pipeline: pointers move to a release, pods follow, the outcome is recorded."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -10,17 +9,19 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from drycc.backends.cluster.base import OneOff
-from drycc.core import builds, jobs, releases, rollout, workloads
+from drycc.core import jobs, outcomes, releases, rollout, workloads
 from drycc.core.jobs import Claim
 from drycc.core.models import App, Build, Config, Job, Release, Workload
+from drycc.core.output import show_lines
 from drycc.core.pods import Cancelled
-from drycc.core.work import Ports, apply_app, close, log_line, run_one_off, tell
+from drycc.core.work import Ports, apply_app, close, run_one_off, tell
 from drycc.errors import BuildFailed
 from drycc.kit.aio import cancel, within
 from drycc.kit.crash import point
 from drycc.kit.ids import now
 
 LAST_LINES = 20  # of a failed pod, shown to the pusher
+LOOK_AGAIN = 1.0  # seconds: a nudge between processes may be lost
 
 
 async def deploy(ports: Ports, job: Claim) -> None:
@@ -29,31 +30,42 @@ async def deploy(ports: Ports, job: Claim) -> None:
     if row is None or row.is_destroyed:
         return await close(ports, job)
     if "former" not in job.result:
-        if await ports.db.read_one(_newer_deploy, app=job.app_uuid, id=job.id):
-            return await _supersede(ports, job)
-        try:
-            await _say(ports, job, "Launching App...")
-            await _release_step(ports, job, row)
-        except (Cancelled, BuildFailed) as failure:
-            await record_crash(ports, job, str(failure), {}, is_rolled_back=False)
+        if (newer := await _find_newer(ports, job)) is not None:
+            return await outcomes.supersede(ports, job, newer)
+        await outcomes.say(ports, job, "Launching App...")
+        if not await _release_step(ports, job, row):
             return await tell(ports)
         await _move_pointers(ports, job, row)
         point("pointers.moved")
+    await _forget_step(ports, job, row)
     await apply_app(ports, job.app_uuid)
     point("deploy.applied")
     await _settle(ports, job, row)
     await tell(ports)
 
 
-async def _release_step(ports: Ports, job: Claim, row: Any) -> None:
-    """Run the Procfile's `release` line, for a push only, before any pointer moves."""
-    command = row.procfile.get(releases.RELEASE_STEP)
-    if not command or job.payload["build"] is None:
-        return
-    await _say(ports, job, f"-----> Running release step: {command}")
+async def _release_step(ports: Ports, job: Claim, row: Any) -> bool:
+    """Run the Procfile's `release` line, for a push only; the job ends with one that fails: False."""
+    if not _find_step(job, row):
+        return True
+    try:
+        await _run_step(ports, job, row)
+    except Cancelled:
+        await outcomes.finish_taken_over(ports, job)
+    except BuildFailed as failure:
+        await outcomes.record_crash(ports, job, str(failure), {}, is_rolled_back=False)
+    else:
+        return True
+    await _forget_step(ports, job, row)
+    return False
+
+
+async def _run_step(ports: Ports, job: Claim, row: Any) -> None:
+    command = _find_step(job, row)
+    await outcomes.say(ports, job, f"-----> Running release step: {command}")
     values = workloads.open_values(row, ports.keyring)
     one_off = OneOff(
-        id=f"release-{row.release_uuid}",
+        id=_name_step(row),
         app=row.id,
         kind="release",
         release=row.version,
@@ -61,12 +73,27 @@ async def _release_step(ports: Ports, job: Claim, row: Any) -> None:
         command=command,
         env=workloads.make_environment(row, values, releases.RELEASE_STEP),
         timeout=ports.release_timeout,
+        generation=row.generation,
     )
     masked = [item["value"] for item in values]
     exit = await run_one_off(ports, job, job.payload["build"], one_off, masked)
-    await ports.cluster.pods.forget(one_off.id)
     if exit.code != 0:
         raise BuildFailed(f"the release step ended with {rollout.describe_exit(exit)}")
+
+
+async def _forget_step(ports: Ports, job: Claim, row: Any) -> None:
+    """Only when what came of it is recorded: before, it would be run again."""
+    if _find_step(job, row):
+        await ports.cluster.pods.forget(_name_step(row))
+
+
+def _find_step(job: Claim, row: Any) -> str:
+    """The command of the release step, "" when there is none to run."""
+    return row.procfile.get(releases.RELEASE_STEP, "") if job.payload["build"] is not None else ""
+
+
+def _name_step(row: Any) -> str:
+    return f"release-{row.release_uuid}"
 
 
 async def _move_pointers(ports: Ports, job: Claim, row: Any) -> None:
@@ -87,7 +114,7 @@ async def _move_pointers(ports: Ports, job: Claim, row: Any) -> None:
         )
 
     await ports.db.write(body, app=job.app_uuid)
-    await _say(
+    await outcomes.say(
         ports, job, f"-----> Deploying {', '.join(job.result['moved']) or 'nothing: no process type changed'}"
     )
 
@@ -97,15 +124,22 @@ async def _settle(ports: Ports, job: Claim, row: Any) -> None:
     try:
         decision = await _wait_for_pods(ports, job, row)
     except Cancelled:
-        return await _finish_taken_over(ports, job)
+        return await outcomes.finish_taken_over(ports, job)
     if isinstance(decision, rollout.Ready):
-        return await _record_success(ports, job, row)
+        return await outcomes.record_success(ports, job, row)
     tail = await ports.cluster.pods.tail(decision.pod, LAST_LINES) if decision.pod else []
-    lines = [f"       {decision.ptype}: {line}" for line in tail]
-    await _say(ports, job, *([f"-----> Last lines of {decision.pod}:", *lines] if lines else []))
-    former = {ptype: workloads.Former.parse(stood) for ptype, stood in job.result["former"].items()}
-    await record_crash(ports, job, decision.reason, former, is_rolled_back=decision.is_rolled_back)
-    await apply_app(ports, job.app_uuid)
+    values = [item["value"] for item in workloads.open_values(row, ports.keyring)]
+    lines = [f"       {decision.ptype}: {line}" for line in show_lines(tail, values)]
+    await outcomes.say(ports, job, *([f"-----> Last lines of {decision.pod}:", *lines] if lines else []))
+    await outcomes.record_crash(
+        ports, job, decision.reason, outcomes.find_former(job), is_rolled_back=decision.is_rolled_back
+    )
+
+
+async def give_up(ports: Ports, job: Claim, reason: str) -> None:
+    """The deploy cannot go on, wherever it stands: what has moved goes back, or is held."""
+    can_roll_back = job.result.get("can_roll_back", False)
+    await outcomes.record_crash(ports, job, reason, outcomes.find_former(job), is_rolled_back=can_roll_back)
 
 
 async def _wait_for_pods(ports: Ports, job: Claim, row: Any) -> rollout.Ready | rollout.Failed:
@@ -121,7 +155,7 @@ async def _wait_for_pods(ports: Ports, job: Claim, row: Any) -> rollout.Ready | 
             decision = rollout.step(desired, await ports.cluster.workloads.observe(row.id), now())
             if not isinstance(decision, rollout.Wait):
                 return decision
-            await within(decision.seconds, changed.wait())
+            await within(min(decision.seconds, LOOK_AGAIN), changed.wait())
     finally:
         await cancel(watching)
 
@@ -150,102 +184,17 @@ async def _desired(ports: Ports, job: Claim, row: Any, started: Any) -> rollout.
     return rollout.Desired(replicas, row.version, started, ports.deploy_timeout, job.result["can_roll_back"])
 
 
-async def _record_success(ports: Ports, job: Claim, row: Any) -> None:
-    url = f"http://{row.id}.{ports.domain}:{ports.edge_port}"
+async def _find_newer(ports: Ports, job: Claim) -> int | None:
+    """The newest deploy that waits and does all that this one would do."""
 
-    async def body(session: AsyncSession) -> list[str]:
-        app = await session.get_one(App, job.app_uuid)
-        release = await session.get_one(Release, row.release_uuid)
-        releases.succeed(release, job.result["moved"])
-        gone = await workloads.drop_vanished(session, app, release) if app.autodeploy else []
-        await _end_pushed(session, job, "")
-        await _add_lines(
-            session,
-            job,
-            [
-                f"Done, {app.id}:v{release.version} deployed to Workflow",
-                f"-----> {app.id} v{release.version} is live at {url}",
-            ],
-        )
-        await jobs.finish(session, job, "succeeded")
-        return gone
+    def does(newer: dict[str, Any]) -> bool:
+        is_whole = not newer["ptypes"]
+        is_wider = is_whole or (mine["ptypes"] and set(mine["ptypes"]) <= set(newer["ptypes"]))
+        return bool(is_wider and newer["force"] >= mine["force"])
 
-    if await ports.db.write(body, app=job.app_uuid):
-        await apply_app(ports, job.app_uuid)
-    await log_line(ports, row.id, f"INFO {row.summary}, v{row.version} is live")
-    await _collect(ports)
-
-
-async def record_crash(
-    ports: Ports,
-    job: Claim,
-    reason: str,
-    former: Mapping[str, workloads.Former],
-    *,
-    is_rolled_back: bool,
-) -> None:
-    """The release failed: put the pointers back, or hold them where they are."""
-
-    async def body(session: AsyncSession) -> None:
-        app = await session.get_one(App, job.app_uuid)
-        release = await session.get_one(Release, UUID(job.key))
-        releases.crash(release, sorted(former), reason)
-        if is_rolled_back:
-            await workloads.put_back(session, app, former)
-        else:
-            await workloads.hold(session, app, former)
-        await _end_pushed(session, job, f"v{release.version} failed: {reason}")
-        await jobs.finish(session, job, "failed", reason=reason)
-
-    await ports.db.write(body, app=job.app_uuid)
-    if row := await ports.db.read_one(_release, release=UUID(job.key)):
-        await log_line(ports, row.id, f"ERROR v{row.version} failed: {reason}")
-
-
-async def _finish_taken_over(ports: Ports, job: Claim) -> None:
-    async def body(session: AsyncSession) -> None:
-        await _end_pushed(session, job, "a newer deploy has taken over")
-        await jobs.finish(session, job, "cancelled")
-
-    await ports.db.write(body, app=job.app_uuid)
-
-
-async def _supersede(ports: Ports, job: Claim) -> None:
-    """A newer release waits already: its deploy does for both."""
-
-    async def body(session: AsyncSession) -> None:
-        await _end_pushed(session, job, "superseded by a newer release")
-        await jobs.finish(session, job, "superseded")
-
-    await ports.db.write(body, app=job.app_uuid)
-    await tell(ports)
-
-
-async def _end_pushed(session: AsyncSession, job: Claim, reason: str) -> None:
-    """The pusher of this release's build, if there is one, waits no longer."""
-    if job.payload["build"] is not None:
-        row = await session.get_one(Build, job.payload["build"])
-        row.finished, row.reason = now(), reason
-
-
-async def _say(ports: Ports, job: Claim, *lines: str) -> None:
-    """Tell the pusher who waits for this release, if there is one."""
-    if job.payload["build"] is not None and lines:
-        await ports.db.write(lambda session: _add_lines(session, job, lines))
-        await ports.nudges.send(builds.TOPIC, str(job.payload["build"]))
-
-
-async def _add_lines(session: AsyncSession, job: Claim, lines: Sequence[str]) -> None:
-    if job.payload["build"] is not None:
-        await builds.add_lines(session, job.payload["build"], lines)
-
-
-async def _collect(ports: Ports) -> None:
-    """Let the cluster remove images that no release refers to any more."""
-    kept: dict[str, set[int]] = {}
-    for row in await ports.db.read(_images):
-        kept.setdefault(row.id, set()).add(row.build_id)
-    await ports.cluster.pods.collect({app: frozenset(ids) for app, ids in kept.items()})
+    mine = job.payload
+    rows = await ports.db.read(_newer_deploys, app=job.app_uuid, id=job.id)
+    return next((row.id for row in rows if does(row.payload)), None)
 
 
 _release = (
@@ -256,19 +205,14 @@ _release = (
     .join(Config, Config.uuid == Release.config_uuid)
     .where(Release.uuid == sa.bindparam("release"))
 )
-_newer_deploy = sa.select(Job.id).where(
-    Job.app_uuid == sa.bindparam("app"),
-    Job.kind == "deploy",
-    Job.state == "queued",
-    Job.id > sa.bindparam("id"),
+_newer_deploys = (
+    sa.select(Job.id, Job.payload)
+    .where(
+        Job.app_uuid == sa.bindparam("app"),
+        Job.kind == "deploy",
+        Job.state == "queued",
+        Job.id > sa.bindparam("id"),
+    )
+    .order_by(Job.id.desc())
 )
 _replicas = sa.select(Workload.ptype, Workload.replicas).where(Workload.app_uuid == sa.bindparam("app"))
-_other = sa.orm.aliased(Release)
-_is_newest = ~sa.exists().where(_other.app_uuid == Release.app_uuid, _other.version > Release.version)
-_is_pointed_at = sa.exists().where(Workload.release_uuid == Release.uuid)
-_images = (
-    sa.select(App.id, Release.build_id)
-    .join(Release, Release.app_uuid == App.uuid)
-    .where(Release.build_id.is_not(None), sa.or_(~Release.failed, _is_newest, _is_pointed_at))
-    .distinct()
-)

@@ -1,10 +1,11 @@
 """Jobs: rows that a worker claims under a lease; retry, order and concurrency live in the table.
 
-Every write of a job carries its owner and its generation: a worker that lost its lease changes
-nothing any more.
+Every write of a job carries its owner and its generation, and whoever takes a job over adds 1 to
+its app's generation, too: a worker that lost its lease changes nothing any more, neither here nor
+on the cluster.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from drycc.backends.db import Database, db_now
 from drycc.backends.nudges.base import Nudges
-from drycc.core.models import Job
+from drycc.core.models import App, Job
 from drycc.errors import DryccError
 from drycc.kit.ids import now
 
 TOPIC = "jobs"
 LANES = {"build": "build", "deploy": "deploy", "apply": "deploy", "destroy": "deploy"}
-MOST_ATTEMPTS = 20  # also counts restarts of the platform while the job ran
+SUSPICIOUS = 2  # attempts in a row whose process was gone before its first heartbeat
+MOST_ATTEMPTS = 5  # of that kind; then the job is set aside
+FORCED_WITHIN = 5.0  # seconds in which a holder must hear that somebody takes its job over
 
 
 class LeaseLost(DryccError):
@@ -30,7 +33,7 @@ class LeaseLost(DryccError):
     code = "lease_lost"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """A job that is ours until its lease ends."""
 
@@ -42,14 +45,18 @@ class Claim:
     result: dict[str, Any] = field(compare=False)
     owner: str
     generation: int
-    attempts: int
+    attempts: int  # since its last heartbeat, with this one
+    has_beaten: bool = field(default=False, compare=False)
+    has_heard: bool = field(default=False, compare=False)  # that somebody asked for its end
 
 
 async def queue(
     session: AsyncSession, kind: str, app_uuid: UUID, *, key: str = "", payload: dict[str, Any] | None = None
 ) -> int:
     """Add a job; call `wake` after the commit. Gives its id."""
-    job = Job(kind=kind, lane=LANES[kind], app_uuid=app_uuid, key=key, payload=payload or {})
+    job = Job(
+        kind=kind, lane=LANES[kind], app_uuid=app_uuid, key=key, payload=payload or {}, run_at=db_now(0)
+    )
     session.add(job)
     await session.flush()
     return job.id
@@ -60,23 +67,57 @@ async def wake(nudges: Nudges) -> None:
     await nudges.send(TOPIC, "look")
 
 
-async def claim(db: Database, owner: str, lease: float, lanes: Collection[str]) -> Claim | None:
-    """The next job of these lanes that is due, now ours for `lease` seconds; None when there is none."""
+async def claim(
+    db: Database, owner: str, lease: float, lanes: Collection[str], *, is_calm: bool = True
+) -> Claim | None:
+    """The next job of these lanes that is due, now ours for `lease` seconds; None when there is none.
 
+    Jobs whose holder is gone come first. A suspicious one goes only to a caller that is calm, that
+    is, in whose process no job runs that has not beaten yet; until then nothing else goes there.
+    """
+    for lapsed in await db.read(_lapsed, lanes=list(lanes)):
+        if lapsed.attempts >= SUSPICIOUS and not is_calm:
+            return None
+        if claim := await _take_over(db, owner, lease, lapsed):
+            return claim
+    return await _take_queued(db, owner, lease, lanes)
+
+
+async def _take_queued(db: Database, owner: str, lease: float, lanes: Collection[str]) -> Claim | None:
     async def body(session: AsyncSession) -> Claim | None:
         job = (await session.scalars(_due, {"lanes": list(lanes)})).first()
-        if job is None:
-            return None
-        job.state, job.lease_owner, job.lease_until = "running", owner, db_now(lease)
-        job.attempts += 1
-        job.generation += 1
-        await session.flush()
-        return _claim(job, owner)
+        return await _hand_over(session, job, owner, lease) if job else None
 
     try:
         return await db.write(body)
     except IntegrityError:  # another worker was quicker with a job of the same app and lane
         return None
+
+
+async def _take_over(db: Database, owner: str, lease: float, lapsed: Any) -> Claim | None:
+    """Take a job whose holder is gone; None when another worker was quicker, or is at that app.
+
+    It waits for no lock: a holder that stands still may have one.
+    """
+
+    async def body(session: AsyncSession) -> Claim | None:
+        app = (await session.scalars(_unlocked_app, {"app": lapsed.app_uuid})).first()
+        still = (Job.id == lapsed.id, Job.generation == lapsed.generation, _has_lapsed)
+        job = (await session.scalars(_unlocked.where(*still))).first()
+        if app is None or job is None:
+            return None
+        app.generation += 1
+        return await _hand_over(session, job, owner, lease)
+
+    return await db.write(body)
+
+
+async def _hand_over(session: AsyncSession, job: Job, owner: str, lease: float) -> Claim:
+    job.state, job.lease_owner, job.lease_until = "running", owner, db_now(lease)
+    job.attempts += 1
+    job.generation += 1
+    await session.flush()
+    return _claim(job, owner)
 
 
 async def release_own(db: Database, owner: str) -> None:
@@ -89,18 +130,27 @@ async def release_own(db: Database, owner: str) -> None:
     await db.write(body)
 
 
-async def renew(db: Database, claim: Claim, lease: float) -> bool:
-    """Hold the job for another `lease` seconds; says whether somebody asked to cancel it.
+async def renew(db: Database, claims: Sequence[Claim], lease: float) -> list[Claim]:
+    """Hold these jobs of one owner for another `lease` seconds; gives those that are still ours.
 
-    Raises `LeaseLost`.
+    One whose end was asked for is held on only by a holder that has heard of it.
     """
 
-    async def body(session: AsyncSession) -> bool:
-        await _change(session, claim, lease_until=db_now(lease))
-        asked = await session.scalar(sa.select(Job.cancel_requested).where(Job.id == claim.id))
-        return bool(asked)
+    async def body(session: AsyncSession) -> set[tuple[int, int]]:
+        kept = await session.execute(_renewal(claims, lease).returning(Job.id, Job.generation))
+        return {(id, generation) for id, generation in kept}
 
-    return await db.write(body)
+    kept = await db.write(body)
+    ours = [claim for claim in claims if (claim.id, claim.generation) in kept]
+    for claim in ours:
+        claim.has_beaten = True
+    return ours
+
+
+async def check(session: AsyncSession, claim: Claim) -> None:
+    """Raises `LeaseLost`, else holds the job's row, so that it stays ours until the commit."""
+    if await session.scalar(sa.select(Job.id).where(*_mine(claim)).with_for_update()) is None:
+        raise LeaseLost(f"job {claim.id} is no longer ours")
 
 
 async def note(session: AsyncSession, claim: Claim, **result: Any) -> None:
@@ -125,21 +175,51 @@ async def finish(session: AsyncSession, claim: Claim, state: str, **result: Any)
 
 async def retry(session: AsyncSession, claim: Claim, after: float) -> None:
     """Put the job back, to be claimed in `after` seconds. Raises `LeaseLost`."""
-    await _change(session, claim, state="queued", run_at=db_now(after), lease_owner=None, lease_until=None)
+    await _change(
+        session,
+        claim,
+        state="queued",
+        run_at=db_now(after),
+        attempts=0,
+        lease_owner=None,
+        lease_until=None,
+    )
+
+
+async def take_back(session: AsyncSession, app_uuid: UUID) -> None:
+    """Ask that the app's running deploy ends; a holder that does not hear it loses the job soon."""
+    running = (Job.app_uuid == app_uuid, Job.kind == "deploy", Job.state == "running")
+    await session.execute(sa.update(Job).where(*running).values(cancel_requested=True))
+    is_longer = Job.lease_until > db_now(FORCED_WITHIN)
+    await session.execute(sa.update(Job).where(*running, is_longer).values(lease_until=db_now(FORCED_WITHIN)))
 
 
 async def is_cancelled(db: Database, claim: Claim) -> bool:
+    """Whether somebody asked that the job ends; from then on its holder counts as having heard it."""
     row = await db.read_one(sa.select(Job.cancel_requested).where(Job.id == claim.id))
-    return row is None or bool(row.cancel_requested)
+    claim.has_heard = row is None or bool(row.cancel_requested)
+    return claim.has_heard
 
 
 async def _change(session: AsyncSession, claim: Claim, **values: Any) -> None:
-    mine = (Job.id == claim.id, Job.lease_owner == claim.owner, Job.generation == claim.generation)
-    changed = await session.execute(
-        sa.update(Job).where(*mine, Job.state == "running").values(**values).returning(Job.id)
-    )
+    changed = await session.execute(sa.update(Job).where(*_mine(claim)).values(**values).returning(Job.id))
     if changed.first() is None:
         raise LeaseLost(f"job {claim.id} is no longer ours")
+
+
+def _mine(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    is_ours = (Job.lease_owner == claim.owner, Job.generation == claim.generation)
+    return Job.id == claim.id, *is_ours, Job.state == "running"
+
+
+def _renewal(claims: Sequence[Claim], lease: float) -> sa.Update:
+    """An update of these jobs, where they are still ours."""
+    held = sa.tuple_(Job.id, Job.generation).in_([(claim.id, claim.generation) for claim in claims])
+    heard = [claim.id for claim in claims if claim.has_heard]
+    is_unheard = sa.and_(Job.cancel_requested, Job.id.not_in(heard))
+    until = sa.case((is_unheard, Job.lease_until), else_=db_now(lease))
+    ours = held & (Job.state == "running") & (Job.lease_owner == claims[0].owner)
+    return sa.update(Job).where(ours).values(lease_until=until, attempts=0)
 
 
 def _claim(job: Job, owner: str) -> Claim:
@@ -156,18 +236,23 @@ def _claim(job: Job, owner: str) -> Claim:
     )
 
 
+_of_lanes = Job.lane.in_(sa.bindparam("lanes", expanding=True))
+_has_lapsed = sa.and_(Job.state == "running", Job.lease_until <= db_now(0))
+_lapsed = (
+    sa.select(Job.id, Job.app_uuid, Job.generation, Job.attempts)
+    .where(_of_lanes, _has_lapsed)
+    .order_by(Job.id)
+)
+_unlocked_app = (
+    sa.select(App).where(App.uuid == sa.bindparam("app")).with_for_update(skip_locked=True, key_share=True)
+)
+_unlocked = sa.select(Job).with_for_update(skip_locked=True)
 _other = sa.orm.aliased(Job)
 _is_free = ~sa.exists().where(
     _other.app_uuid == Job.app_uuid, _other.lane == Job.lane, _other.state == "running"
 )
-_is_due = sa.or_(
-    sa.and_(Job.state == "queued", Job.run_at <= db_now(0), _is_free),
-    sa.and_(Job.state == "running", Job.lease_until <= db_now(0)),
-)
 _due = (
-    sa.select(Job)
-    .where(Job.lane.in_(sa.bindparam("lanes", expanding=True)), _is_due)
+    _unlocked.where(_of_lanes, Job.state == "queued", Job.run_at <= db_now(0), _is_free)
     .order_by(Job.id)
     .limit(1)
-    .with_for_update(skip_locked=True)
 )

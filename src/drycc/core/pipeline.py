@@ -8,15 +8,18 @@ twice.
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from drycc.backends.cluster.base import OneOff
-from drycc.core import builds, deploys, jobs, releases, rollout
+from drycc.backends.cluster.base import OneOff, Stale
+from drycc.core import build_log, builds, deploys, jobs, releases, rollout
+from drycc.core.builds import Abandoned
 from drycc.core.jobs import Claim
-from drycc.core.models import App, Build, User
+from drycc.core.models import App, Build, Job, User
 from drycc.core.pods import Cancelled
 from drycc.core.work import Ports, apply_app, close, run_one_off, tell
 from drycc.errors import BuildFailed
@@ -34,49 +37,64 @@ async def give_up(ports: Ports, job: Claim, reason: str) -> None:
     if job.kind == "build":
         await _end_build(ports, job, "failed", reason)
     elif job.kind == "deploy":
-        await deploys.record_crash(ports, job, reason, {}, is_rolled_back=False)
+        await deploys.give_up(ports, job, reason)
     else:
         await ports.db.write(lambda session: jobs.finish(session, job, "failed", reason=reason))
     await tell(ports)
 
 
 async def reconcile(ports: Ports) -> None:
-    """Tell the cluster again what is desired of every app: what a start does first."""
+    """Tell the cluster again what is desired of every app: what a start does first.
+
+    Those that a job is at are left to it: what it does may be what ended the process before us.
+    """
     for row in await ports.db.read(_apps):
-        await apply_app(ports, row.uuid)
+        with suppress(Stale):  # another worker was quicker
+            await apply_app(ports, row.uuid)
 
 
 # ---- build
 
 
 async def build(ports: Ports, job: Claim) -> None:
-    id = int(job.key)
-    row = await ports.db.read_one(_build, id=id)
-    if row is None or row.state not in builds.OPEN:
+    row = await ports.db.read_one(_build, id=int(job.key))
+    if row is None:
         return await close(ports, job)
     try:
-        await _start_build(ports, id)
-        result = await _build_image(ports, job, row)
+        started = await _start_build(ports, job)
+        point("build.started")
+        result = await _build_image(ports, job, row, started)
+        point("image.built")
         await _record_release(ports, job, row, result)
         point("release.recorded")
     except Cancelled:
         await _end_build(ports, job, "cancelled", "the build was cancelled")
+    except Abandoned as failure:
+        await _end_build(ports, job, "abandoned", str(failure))
     except BuildFailed as failure:
         await _end_build(ports, job, "failed", str(failure))
     await tell(ports)
 
 
-async def _start_build(ports: Ports, id: int) -> None:
-    async def body(session: AsyncSession) -> None:
+async def _start_build(ports: Ports, job: Claim) -> datetime:
+    """Gives the moment of its first start; raises `Cancelled` for one that ended while it was queued."""
+    id = int(job.key)
+
+    async def body(session: AsyncSession) -> datetime:
+        await jobs.check(session, job)
         row = await session.get_one(Build, id)
+        if row.state not in builds.OPEN:
+            raise Cancelled(row.reason)
         row.state, row.started = "building", row.started or now()
-        await builds.add_lines(session, id, ["Starting build... but first, coffee!"])
+        await build_log.add_lines(session, id, ["Starting build... but first, coffee!"])
+        return row.started
 
-    await ports.db.write(body)
+    started = await ports.db.write(body, app=job.app_uuid)
     await ports.nudges.send(builds.TOPIC, str(id))
+    return started
 
 
-async def _build_image(ports: Ports, job: Claim, row: Any) -> dict[str, Any]:
+async def _build_image(ports: Ports, job: Claim, row: Any, started: datetime) -> dict[str, Any]:
     """Run the image builder as a one-off, keep what it prints, and give its result."""
     one_off = OneOff(
         id=f"build-{row.uuid}",
@@ -88,10 +106,13 @@ async def _build_image(ports: Ports, job: Claim, row: Any) -> dict[str, Any]:
         env={},
         timeout=ports.build_timeout,
         source=await ports.objects.path(row.source),
+        generation=row.generation,
     )
     exit = await run_one_off(ports, job, row.id, one_off, ())
     if exit.code is None and exit.signal is None:
-        raise BuildFailed("the build was abandoned: its process is gone and nobody saw it end")
+        raise Abandoned("the build was abandoned: its process is gone and nobody saw it end")
+    if exit.signal and exit.at >= started + timedelta(seconds=ports.build_timeout):
+        raise BuildFailed(f"the build ran longer than {ports.build_timeout:g} s and was ended")
     result = await ports.cluster.pods.result(one_off.id) if exit.code == 0 else None
     if result is None:
         raise BuildFailed(f"the build failed with {rollout.describe_exit(exit)}")
@@ -103,6 +124,8 @@ async def _record_release(ports: Ports, job: Claim, row: Any, image: Mapping[str
 
     async def body(session: AsyncSession) -> None:
         app = await session.get_one(App, row.app_uuid)
+        if await session.scalar(sa.select(Job.cancel_requested).where(Job.id == job.id)):
+            raise Cancelled("cancelled")  # who asked was told that it was not too late
         built = await session.get_one(Build, row.id)
         built.state, built.image, built.digest = "succeeded", f"{app.id}:{row.id}", image["digest"]
         config = (await releases.latest(session, app)).config_uuid
@@ -117,7 +140,7 @@ async def _record_release(ports: Ports, job: Claim, row: Any, image: Mapping[str
         else:
             lines.append("-----> Not deployed: autodeploy is off, use `drycc releases deploy`")
             built.finished = now()
-        await builds.add_lines(session, row.id, lines)
+        await build_log.add_lines(session, row.id, lines)
         await jobs.finish(session, job, "succeeded", release=release.version)
 
     await ports.db.write(body, app=row.app_uuid)
@@ -127,17 +150,22 @@ async def _record_release(ports: Ports, job: Claim, row: Any, image: Mapping[str
 
 
 async def _end_build(ports: Ports, job: Claim, state: str, reason: str) -> None:
-    id = int(job.key)
+    """Record an end without a release; nothing of the build is left but its row and its log."""
+    row = await ports.db.read_one(_build, id=int(job.key))
+    if row is not None:
+        await ports.cluster.pods.cancel(f"build-{row.uuid}")
 
-    async def body(session: AsyncSession) -> str:
-        row = await session.get_one(Build, id)
-        if row.state in builds.OPEN:
-            builds.end(row, state, reason)
+    async def body(session: AsyncSession) -> None:
+        build = await session.get(Build, int(job.key))
+        if build is not None and build.state in builds.OPEN:
+            builds.end(build, state, reason)
         await jobs.finish(session, job, state, reason=reason)
-        return row.source
 
-    await ports.objects.delete(await ports.db.write(body))
-    await ports.nudges.send(builds.TOPIC, str(id))
+    await ports.db.write(body)
+    await ports.nudges.send(builds.TOPIC, job.key)
+    if row is not None:
+        await ports.cluster.pods.forget(f"build-{row.uuid}")
+        await ports.objects.delete(row.source)
 
 
 # ---- apply, destroy
@@ -151,20 +179,20 @@ async def apply(ports: Ports, job: Claim) -> None:
 
 async def destroy(ports: Ports, job: Claim) -> None:
     """Remove all of the app; its row, and with it this job, goes last."""
-    row = await ports.db.read_one(sa.select(App.id).where(App.uuid == job.app_uuid))
+    row = await ports.db.read_one(sa.select(App.id, App.generation).where(App.uuid == job.app_uuid))
     if row is None:
         return
-    await ports.cluster.routes.remove(row.id)
-    await ports.cluster.workloads.remove(row.id)
+    await ports.cluster.workloads.remove(row.id, row.generation)
     await ports.logs.forget(row.id)
     for key in await ports.objects.list(f"sources/{row.id}/"):
         await ports.objects.delete(key)
     point("app.removed")
 
     async def body(session: AsyncSession) -> None:
+        await jobs.check(session, job)
         await session.execute(sa.delete(App).where(App.uuid == job.app_uuid))
 
-    await ports.db.write(body)
+    await ports.db.write(body, app=job.app_uuid)
     await ports.nudges.send("apps", str(job.app_uuid))
     await tell(ports)
 
@@ -175,7 +203,8 @@ _HANDLERS: dict[str, Callable[[Ports, Claim], Awaitable[None]]] = {
     "apply": apply,
     "destroy": destroy,
 }
-_apps = sa.select(App.uuid).where(~App.is_destroyed).order_by(App.id)
+_is_at_work = sa.exists().where(Job.app_uuid == App.uuid, Job.lane == "deploy", Job.state == "running")
+_apps = sa.select(App.uuid).where(~App.is_destroyed, ~_is_at_work).order_by(App.id)
 _build = (
     sa.select(
         Build.id,
@@ -185,6 +214,7 @@ _build = (
         Build.state,
         Build.source,
         App.id.label("app"),
+        App.generation,
         User.username,
     )
     .join(App, App.uuid == Build.app_uuid)

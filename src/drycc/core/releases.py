@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from drycc.backends.cluster.base import Pods
 from drycc.backends.db import Database
 from drycc.backends.nudges.base import Nudges
-from drycc.core import jobs
+from drycc.core import jobs, procfile
 from drycc.core.models import App, Build, Job, Release, Workload
 from drycc.errors import Invalid
 from drycc.kit.ids import now
 
 RELEASE_STEP = "release"  # this name in a Procfile is a step before the roll-out and no process type
+RESERVED = (procfile.ONE_OFF, RELEASE_STEP)
 
 
 async def record(
@@ -115,7 +116,7 @@ async def rollback(
             summary=f"{username} rolled back to v{number}",
         )
         if release.build_id is not None:
-            await _cancel_running(session, app_uuid)
+            await jobs.take_back(session, app_uuid)
             await queue_deploy(session, release, ptypes=ptypes, force=True)
         return release.version
 
@@ -140,9 +141,9 @@ async def queue_deploy(
     await jobs.queue(session, "deploy", release.app_uuid, key=str(release.uuid), payload=payload)
 
 
-def ptypes_of(procfile: dict[str, Any]) -> list[str]:
-    """The process types of a build; without a Procfile there is `web` alone."""
-    return [ptype for ptype in procfile if ptype != RELEASE_STEP] or ["web"]
+def ptypes_of(lines: dict[str, Any]) -> list[str]:
+    """The process types of a build's Procfile; without one there is `web` alone."""
+    return [ptype for ptype in lines or ["web"] if ptype not in RESERVED]
 
 
 def succeed(release: Release, ptypes: Sequence[str]) -> None:
@@ -200,12 +201,7 @@ async def _check_running(session: AsyncSession, app: UUID, ptypes: Sequence[str]
         shown = f": {locked}" if locked else ""
         raise Invalid(f"there is an executing pipeline, please wait or force deploy{shown}")
     if force:
-        await _cancel_running(session, app)
-
-
-async def _cancel_running(session: AsyncSession, app: UUID) -> None:
-    for job in await session.scalars(_running_deploy, {"app": app}):
-        job.cancel_requested = True
+        await jobs.take_back(session, app)
 
 
 def _of_app(app: UUID) -> sa.Select[Release]:

@@ -5,13 +5,15 @@ import os
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from drycc.errors import Unavailable
+from drycc.errors import Conflict, Unavailable
 from drycc.kit.crypto import SealBroken, digest, seal, unseal
-from drycc.kit.disk import guarded, write_secret
+from drycc.kit.files import create_whole
 
 ID_LENGTH = 8  # hex digits of a key's id, in front of everything it wraps
 SHORTEST_MASKED = 6  # shorter values would mask ordinary words
@@ -34,18 +36,26 @@ class Keyring:
 
     @classmethod
     def load(cls, path: Path) -> "Keyring":
-        data = json.loads(path.read_text())
-        keys = {id: b64decode(key) for id, key in data["keys"].items()}
-        return cls(keys, data["newest"], b64decode(data["digest"]))
+        """Raises `Conflict` for a file that is no keyring or cannot be read."""
+        try:
+            data = json.loads(path.read_bytes())
+            keys = {id: b64decode(key, validate=True) for id, key in data["keys"].items()}
+            found = cls(keys, data["newest"], b64decode(data["digest"], validate=True))
+        except OSError as error:
+            raise Conflict(f"the keyring {path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Conflict(f"{path} is no keyring: put back the one that was there") from None
+        if data["newest"] not in keys:
+            raise Conflict(f"the keyring {path} lacks its newest key: put back the one that was there")
+        return found
 
     @classmethod
     def create(cls, path: Path) -> "Keyring":
         """Write a new keyring, readable by us alone; an existing file is never touched."""
         id = os.urandom(ID_LENGTH // 2).hex()
         content = {"newest": id, "keys": {id: _random_key()}, "digest": _random_key()}
-        with guarded():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_secret(path, json.dumps(content).encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_whole(path, json.dumps(content).encode())
         return cls.load(path)
 
     @property
@@ -82,10 +92,19 @@ class Keyring:
 
 
 def mask(text: str, values: Iterable[str]) -> str:
-    """The text without these values and without passwords in URLs."""
-    for value in values:
-        if len(value) >= SHORTEST_MASKED and value in text:
-            text = text.replace(value, "[masked]")
+    """The line of text without these values, also where they overlap, and without passwords in URLs.
+
+    Of a value of several lines, each line is one.
+    """
+    hidden = bytearray(len(text))
+    for secret in {line.strip() for value in values for line in value.split("\n")}:
+        at = text.find(secret) if len(secret) >= SHORTEST_MASKED else -1
+        while at >= 0:
+            hidden[at : at + len(secret)] = b"1" * len(secret)
+            at = text.find(secret, at + 1)
+    if any(hidden):
+        pairs = groupby(zip(text, hidden, strict=True), key=itemgetter(1))
+        text = "".join("[masked]" if is_hidden else "".join(c for c, _ in run) for is_hidden, run in pairs)
     return _URL_PASSWORD.sub(r"\1[masked]@", text)
 
 

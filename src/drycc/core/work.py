@@ -41,14 +41,17 @@ class Ports:
 
 
 async def apply_app(ports: Ports, app: UUID) -> None:
-    """Tell the cluster what is desired of the app now; nothing for one that is gone."""
+    """Tell the cluster what is desired of the app now; nothing for one that is gone.
+
+    The workloads go first, since they are what is refused to somebody who comes late (`Stale`).
+    """
     spec = await workloads.load_spec(ports.db, ports.keyring, app, ports.grace)
     row = await ports.db.read_one(sa.select(App.routable).where(App.uuid == app))
     if spec is None or row is None:
         return
     table = workloads.route_table(spec.app, ports.domain, is_routable=row.routable)
-    await ports.cluster.routes.apply(table)
     await ports.cluster.workloads.apply(spec)
+    await ports.cluster.routes.apply(table)
 
 
 async def close(ports: Ports, job: Claim) -> None:

@@ -20,7 +20,6 @@ from drycc.errors import Invalid
 from drycc.kit.ids import now, stamp
 
 READY_AFTER = 2.0  # seconds that a process type without a port must run before it counts as ready
-RESERVED = ("run", releases.RELEASE_STEP)
 MOST_REPLICAS = 100  # of one process type
 
 
@@ -62,7 +61,7 @@ def route_table(app: str, domain: str, *, is_routable: bool) -> RouteTable:
 async def scale(db: Database, nudges: Nudges, app: UUID, counts: Mapping[str, int]) -> None:
     """Set replicas of process types that exist; unknown ones are ignored. Raises `Invalid`."""
     for ptype, count in counts.items():
-        if ptype in RESERVED:
+        if ptype in releases.RESERVED:
             raise Invalid(f"Cannot set scale for reserved types, procfile type is: {ptype}")
         if not 0 <= count <= MOST_REPLICAS:
             raise Invalid(f"Invalid scaling format: {ptype}={count} is not within 0 and {MOST_REPLICAS}")

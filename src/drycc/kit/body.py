@@ -1,12 +1,14 @@
 """Request bodies: bounded in size and time, JSON or empty, read before the app runs."""
 
 import asyncio
+import json
+import re
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drycc.kit.aio import within
-from drycc.kit.http import refuse
+from drycc.kit.http import Json, refuse
 
 LONGEST_BODY = 1024 * 1024  # bytes
 BODY_TIMEOUT = 30.0  # seconds for a client to send a body
@@ -38,6 +40,8 @@ class JsonBody:
         if body and not _is_json(headers.get(b"content-type", b"")):
             kind = headers.get(b"content-type", b"").decode("latin-1")
             return await refuse(415, f'Unsupported media type "{kind}" in request.')(scope, receive, send)
+        if fault := _find_fault(body):
+            return await Json({"detail": f"JSON parse error - {fault}"}, 400)(scope, receive, send)
         scope = {**scope, "headers": [*_without_type(scope), (b"content-type", b"application/json")]}
         await self.app(scope, _replay(body or b"{}", receive), send)
         return None
@@ -82,6 +86,25 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _is_json(kind: bytes) -> bool:
     return kind.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _find_fault(body: bytes) -> str | None:
+    """Why the body is no text, if so. JSON lets half a character be written, and nothing can keep it.
+
+    What is text and no JSON is told by who parses it.
+    """
+    try:
+        body.decode()
+        if _HALF.search(body):
+            json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _without_type(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -1,12 +1,10 @@
 """A disk that refuses, told from a fault of ours and said in a sentence."""
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from drycc.errors import NoSpace, Unavailable
 
@@ -38,29 +36,6 @@ def guarded() -> Iterator[None]:
         if trouble := find_trouble(error):
             raise trouble from error
         raise
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """A new file, durable and readable by us alone, or none; raises `FileExistsError`. Blocks."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in it durable. Blocks."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def has_space(path: Path, size: int = 0) -> bool:

@@ -66,11 +66,11 @@ def wrap_routes(app: Starlette) -> ASGIApp:
 
 
 class Json(JSONResponse):
-    """JSON from rows as they come: times and UUIDs become text."""
+    """JSON from rows as they come: times and UUIDs become text, half a character its escape."""
 
     def render(self, content: Any) -> bytes:
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=_plain)
-        return text.encode()
+        return text.encode(errors="backslashreplace")
 
 
 def translate(error: DryccError) -> Response:

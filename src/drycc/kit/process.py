@@ -6,6 +6,7 @@ Whoever starts a process awaits `ended`: only that reaps it.
 import asyncio
 import os
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ DEFAULT_SIGNALS = (
     signal.SIGXFSZ,
 )
 
+MOST_ROUNDS, LONGEST_ROUND = 10, 1.0  # of killing descendants, which may make new ones; seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -39,6 +42,7 @@ class Stat:
 
     pid: int
     state: str  # one letter; Z and X have ended
+    parent: int
     group: int
     session: int
     start_time: int
@@ -106,9 +110,13 @@ def signal_one(process: Process, number: signal.Signals) -> None:
 
 
 async def stop(process: Process, grace: float) -> None:
-    """SIGTERM to the group, SIGKILL after `grace` seconds; returns when nothing of the group is left."""
+    """SIGTERM to the group, SIGKILL after `grace` seconds; returns when nothing of the group is left.
+
+    The SIGKILL is also for descendants that have left the group.
+    """
     signal_group(process, signal.SIGTERM)
     if not await within(grace, _group_ended(process)):
+        await _kill_descendants(process)
         signal_group(process, signal.SIGKILL)
         await _group_ended(process)
 
@@ -132,7 +140,8 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The second field is the program's name in parentheses and may hold blanks and parentheses.
     fields = line[line.rindex(b")") + 2 :].split()
-    return Stat(pid, fields[0].decode(), int(fields[2]), int(fields[3]), int(fields[19]))
+    parent, group, session = map(int, fields[1:4])
+    return Stat(pid, fields[0].decode(), parent, group, session, int(fields[19]))
 
 
 def _spawn(
@@ -193,6 +202,34 @@ def _list_processes() -> Iterator[Stat]:
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal() and (stat := read_stat(int(entry.name))) and stat.is_alive:
             yield stat
+
+
+async def _kill_descendants(process: Process) -> None:
+    """Before their ancestor: afterwards nothing tells whose they were. What forks meanwhile is seen next."""
+    for _ in range(MOST_ROUNDS):
+        found = await asyncio.to_thread(_descendants, process)
+        for one in found:
+            signal_one(one, signal.SIGKILL)
+        if not found or not await within(LONGEST_ROUND, _all_ended(found)):
+            return
+
+
+def _descendants(process: Process) -> list[Process]:
+    if not is_alive(process):
+        return []
+    children: defaultdict[int, list[Stat]] = defaultdict(list)
+    for stat in _list_processes():
+        children[stat.parent].append(stat)
+    found = list(children[process.pid])
+    for stat in found:  # it grows meanwhile
+        found += children[stat.pid]
+    return [Process(stat.pid, stat.start_time) for stat in found]
+
+
+async def _all_ended(processes: Sequence[Process]) -> None:
+    for one in processes:
+        async with _watch(one.pid) as gone:
+            await gone.wait()
 
 
 async def _group_ended(process: Process) -> None:

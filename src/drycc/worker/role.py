@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
-from drycc.backends.cluster.base import Cluster
+from drycc.backends.cluster.base import Cluster, Stale
 from drycc.backends.db import Database
 from drycc.backends.logstore.base import LogStore
 from drycc.backends.nudges.base import Nudges
@@ -23,6 +24,7 @@ from drycc.errors import Unavailable
 from drycc.kit.aio import cancel, running, within
 from drycc.roles import Role
 from drycc.settings import Settings
+from drycc.worker.leases import Leases
 
 log = logging.getLogger("drycc.worker")
 
@@ -43,25 +45,28 @@ class Needs:
 
 
 class Worker:
-    """One claim a slot; a job's handler and its heartbeat run side by side."""
+    """One claim a slot; `leases.run` runs beside `run`."""
 
     def __init__(self, needs: Needs) -> None:
         self.settings = needs.settings
         self.db = needs.db
         self.nudges = needs.nudges
-        self.owner = needs.settings.data  # one process owns a data directory, so this names us over restarts
+        # One process owns a data directory, so this names us over restarts.
+        self.owner = f"{socket.gethostname()}:{needs.settings.data}"
         self.slots = {"build": needs.settings.builds, "deploy": DEPLOYS}
-        self.running: dict[asyncio.Task[None], str] = {}
+        self.running: dict[asyncio.Task[None], Claim] = {}
+        self.leases = Leases(needs.db, needs.settings.lease)
         self.ports = _ports(needs)
 
     async def run(self) -> None:
         """Take jobs for ever; those that run are cancelled with us and go on after the next start."""
-        await jobs.release_own(self.db, self.owner)
-        await pipeline.reconcile(self.ports)
+        await _persist(lambda: jobs.release_own(self.db, self.owner))
+        await _persist(lambda: pipeline.reconcile(self.ports))
+        log.info("takes jobs as %s", self.owner)
         try:
             async with self.nudges.subscribe(jobs.TOPIC) as nudged:
                 while True:
-                    await self._claim_all()
+                    await _persist(self._claim_all)
                     await within(LOOK_AGAIN, anext(nudged))
         finally:
             await asyncio.gather(*(cancel(task) for task in self.running))
@@ -69,15 +74,18 @@ class Worker:
     async def _claim_all(self) -> None:
         """Start a task for each due job that a slot is free for."""
         while lanes := [lane for lane in self.slots if self._count(lane) < self.slots[lane]]:
-            claim = await jobs.claim(self.db, self.owner, self.settings.lease, lanes)
+            fresh = [claim for claim in self.running.values() if not claim.has_beaten]
+            if any(claim.attempts > jobs.SUSPICIOUS for claim in fresh):
+                return  # it runs alone until its heartbeat: should it end us, nobody else is blamed
+            claim = await jobs.claim(self.db, self.owner, self.settings.lease, lanes, is_calm=not fresh)
             if claim is None:
                 return
             task = asyncio.create_task(self._work(claim), name=f"job {claim.id} {claim.kind}")
-            self.running[task] = jobs.LANES[claim.kind]
+            self.running[task] = claim
             task.add_done_callback(self._ended)
 
     def _count(self, lane: str) -> int:
-        return sum(1 for taken in self.running.values() if taken == lane)
+        return sum(1 for claim in self.running.values() if jobs.LANES[claim.kind] == lane)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self.running[task]
@@ -85,35 +93,48 @@ class Worker:
             log.error("%s was left as it is", task.get_name(), exc_info=error)
 
     async def _work(self, claim: Claim) -> None:
-        """Run one job under its lease; what it leaves open is due again when the lease ends."""
-        beating = asyncio.create_task(self._beat(claim))
+        """Run one job while it is ours; what it leaves open is due again when the lease ends."""
+        former = [task for task, held in self.running.items() if held.id == claim.id and held is not claim]
         try:
-            await self._handle(claim)
+            with self.leases.hold(claim):
+                if former:  # lost, but not ended yet
+                    await asyncio.wait(former)
+                await self._handle(claim)
         except LeaseLost as lost:
             log.warning("%s", lost)
         finally:
-            await cancel(beating)
             await jobs.wake(self.nudges)
 
     async def _handle(self, claim: Claim) -> None:
         if claim.attempts > jobs.MOST_ATTEMPTS:
-            return await pipeline.give_up(self.ports, claim, f"given up after {jobs.MOST_ATTEMPTS} attempts")
+            times = f"{jobs.MOST_ATTEMPTS} times in a row the platform ended soon after it began this"
+            return await self._give_up(claim, f"set aside: {times}")
         try:
             await pipeline.run(self.ports, claim)
         except LeaseLost:
             raise
-        except Unavailable as error:
+        except (Unavailable, Stale) as error:
             log.warning("job %s %s waits: %s", claim.id, claim.kind, error)
-            await self.db.write(lambda session: jobs.retry(session, claim, RETRY_AFTER))
+            again = partial(jobs.retry, claim=claim, after=RETRY_AFTER)
+            await _persist(lambda: self.db.write(again))
         except Exception:
+            await self.db.write(partial(jobs.check, claim=claim))  # a job that is lost may fail
             incident = uuid4().hex[:12]
             log.exception("job %s %s failed, incident %s", claim.id, claim.kind, incident)
-            await pipeline.give_up(self.ports, claim, f"internal error, incident {incident}")
+            await self._give_up(claim, f"internal error, incident {incident}")
 
-    async def _beat(self, claim: Claim) -> None:
-        while True:
-            await asyncio.sleep(self.settings.lease / 3)
-            await jobs.renew(self.db, claim, self.settings.lease)
+    async def _give_up(self, claim: Claim, reason: str) -> None:
+        await _persist(lambda: pipeline.give_up(self.ports, claim, reason))
+
+
+async def _persist(step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step, again while something that it needs does not answer."""
+    while True:
+        try:
+            return await step()
+        except Unavailable as error:
+            log.warning("the worker waits: %s", error)
+            await asyncio.sleep(LOOK_AGAIN)
 
 
 def _ports(needs: Needs) -> Ports:
@@ -136,8 +157,9 @@ def _ports(needs: Needs) -> Ports:
 
 @asynccontextmanager
 async def lifespan(needs: Needs) -> AsyncIterator[None]:
+    worker = Worker(needs)
     timers = [("backup", partial(run_timer, _platform(needs)))] if needs.settings.backup_every else []
-    async with running(("worker", Worker(needs).run), *timers):
+    async with running(("leases", worker.leases.run), ("worker", worker.run), *timers):
         yield
 
 

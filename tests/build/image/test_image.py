@@ -14,9 +14,10 @@ from zipfile import ZipFile
 import pytest
 
 from drycc.build.image import main
-from drycc.build.image.disk import digest_tree, measure_tree, remove_tree
+from drycc.build.image.disk import digest_tree, measure_tree
 from drycc.build.image.python import is_pinned, read_runtime
 from drycc.errors import BuildFailed
+from drycc.kit.files import delete_tree
 
 HERE = "{}.{}.{}".format(*sys.version_info[:3])
 
@@ -117,7 +118,7 @@ def test_the_digest_tells_content_names_links_and_bits(site: Site) -> None:
         site.source(files)
         assert main(site.environ()) == 0
         seen.add(site.result()["digest"])
-        remove_tree(site.image())
+        delete_tree(site.image())
     site.source({}, {"a": "x"})
     assert main(site.environ()) == 0
     assert len(seen | {site.result()["digest"]}) == 7
@@ -225,7 +226,7 @@ def test_bd01_the_runtime_is_chosen_whatever_the_line_ends(site: Site, end: str)
     for asked in (HERE, HERE.rpartition(".")[0]):
         site.source({"requirements.txt": "", "runtime.txt": f"python-{asked}{end}"})
         assert main(site.environ()) == 0
-        remove_tree(site.image())
+        delete_tree(site.image())
 
 
 def test_bd01_a_runtime_that_is_not_there_is_refused(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,12 @@ from drycc.errors import DryccError
 # kubernetes.md 13.1; a local pod is never in a raw Kubernetes state.
 PodState = Literal["initializing", "starting", "up", "terminating", "down", "crashed", "destroyed"]
 
+# Every command is run by a shell, which has values of its own for these and ends where OPTIND has no sense.
+SHELLS_OWN = ("IFS", "OPTIND", "PPID", "PWD")
+
 
 class Stale(DryccError):
-    """`apply` with a generation lower than what the cluster carries: somebody newer was here."""
+    """The app's generation is lower than what the cluster carries of it: somebody newer was here."""
 
     code = "stale"
 
@@ -43,7 +46,7 @@ class AppSpec:
     """All that is desired of one app; process types that are not in it have no pods."""
 
     app: str
-    generation: int
+    generation: int  # grows with every change and take-over, and from one app of a name to the next
     workloads: tuple[WorkloadSpec, ...]
 
 
@@ -110,6 +113,7 @@ class OneOff:
     env: Mapping[str, str] = field(repr=False)
     timeout: float = 3600.0  # seconds, then it is killed
     source: Path | None = None  # for a build: the tar file, copied in
+    generation: int = field(kw_only=True)  # of the app
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +162,12 @@ class Workloads(Protocol):
     def changes(self) -> AsyncIterator[str]:
         """Names of apps whose `observe` may answer differently now; coalescing, never ends."""
 
-    async def remove(self, app: str) -> None:
-        """Stop all pods and one-offs of the app; forget its images, generation and routes. Waits for it."""
+    async def remove(self, app: str, generation: int) -> None:
+        """Stop all pods and one-offs of the app; forget its images and hosts. Waits for it.
+
+        Raises `Stale` for a generation lower than the last one applied. Afterwards lower ones are
+        refused by `apply` and `run`, as long as a process can be there that holds one.
+        """
 
     async def facts(self) -> Mapping[str, str]:
         """What `dryccd check` prints: versions, what is unsupported, as whom pods run."""
@@ -173,7 +181,11 @@ class Pods(Protocol):
         """The last lines that a pod printed, also of its former runs; empty for an unknown pod."""
 
     async def run(self, one_off: OneOff) -> None:
-        """Start it, unless a one-off of this id was started before, also by an earlier process of ours."""
+        """Start it, unless a one-off of this id was started before, also by an earlier process of ours.
+
+        Raises `Stale` for a generation lower than that of an earlier one of this kind and app, or than
+        the app was removed with: who comes late must not run again what has been forgotten.
+        """
 
     def output(self, id: str, offset: int = 0) -> AsyncIterator[Output]:
         """What a one-off prints, from `offset` bytes on, as it comes; ends when the one-off has ended."""
@@ -203,9 +215,6 @@ class Pods(Protocol):
 class Routes(Protocol):
     async def apply(self, table: RouteTable) -> None:
         """Make requests for these hosts reach the app; returns when they do."""
-
-    async def remove(self, app: str) -> None:
-        """Forget the app's hosts; requests for them get 404 when this returns."""
 
 
 class Cluster(Protocol):

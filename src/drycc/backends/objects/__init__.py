@@ -1,12 +1,18 @@
 """Where blobs are kept."""
 
 from pathlib import Path
+from urllib.parse import unquote
 
 from drycc.backends.objects.base import ObjectStore
 
 
 async def open_objects(url: str) -> ObjectStore:
-    """The adapter for `file:///…`."""
+    """The adapter for `file:///…`, percent-encoded."""
     from drycc.backends.objects.filesystem import FileStore
 
-    return FileStore(Path(url.removeprefix("file://")))
+    return FileStore(find_directory(url))
+
+
+def find_directory(url: str) -> Path:
+    """Where a store of files keeps them."""
+    return Path(unquote(url.removeprefix("file://")))

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NotFound
-from drycc.kit.disk import guarded, sync_directory
+from drycc.kit.disk import guarded
+from drycc.kit.files import sync_directory
 
 
 class FileStore(ObjectStore):

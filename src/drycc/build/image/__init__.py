@@ -12,17 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from drycc.build.image import python
-from drycc.build.image.disk import (
-    digest_tree,
-    measure_tree,
-    read_complete,
-    remove_tree,
-    seal,
-    unpack,
-    write_json,
-)
-from drycc.errors import BuildFailed
+from drycc.build.image.disk import digest_tree, measure_tree, read_complete, seal, unpack
+from drycc.errors import BuildFailed, Invalid, Unavailable
 from drycc.kit.disk import find_trouble
+from drycc.kit.files import delete_tree, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +29,13 @@ class Places:
     result: Path
 
 
+PLACES = ("DRYCC_SOURCE", "DRYCC_IMAGE_DIR", "DRYCC_VENVS_DIR", "DRYCC_RESULT")
+
+
 def main(environ: Mapping[str, str]) -> int:
     """Build the image that the `DRYCC_…` variables describe; gives the exit status."""
+    if missing := [name for name in PLACES if name not in environ]:
+        raise Invalid(f"build-image is run by serve, which sets {', '.join(missing)}: use git push")
     places = Places(
         source=Path(environ["DRYCC_SOURCE"]),
         image=Path(environ["DRYCC_IMAGE_DIR"]),
@@ -48,9 +46,9 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         complete = read_complete(places.image) or build(places)
         write_json(places.result, complete)
-    except (BuildFailed, OSError) as failure:
+    except (BuildFailed, Unavailable, OSError) as failure:
         reason = describe(failure)
-        remove_tree(places.image)  # first, so that there is space to say why
+        delete_tree(places.image)  # first, so that there is space to say why
         for line in reason.split("\n"):
             say(f" !     {line}")
         return 1
@@ -60,7 +58,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 def build(places: Places) -> dict[str, Any]:
     """Make the image from nothing, also where an earlier attempt died; gives what `complete` says."""
-    remove_tree(places.image)
+    delete_tree(places.image)
     tree = places.image / "tree"
     tree.mkdir(parents=True)
     unpack(places.source, tree)
@@ -74,7 +72,7 @@ def build(places: Places) -> dict[str, Any]:
     return complete
 
 
-def describe(failure: BuildFailed | OSError) -> str:
+def describe(failure: Exception) -> str:
     """The sentence for the pusher; raises what is a fault of ours."""
     if trouble := find_trouble(failure):
         return str(trouble)

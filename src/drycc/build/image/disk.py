@@ -1,7 +1,6 @@
 """Images on disk: unpacked within bounds, digested, made durable, and read-only in the end."""
 
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from drycc.errors import BuildFailed
-from drycc.kit.disk import find_trouble, sync_directory
+from drycc.kit.disk import find_trouble
+from drycc.kit.files import read_json, write_json
 
 COMPLETE = "complete"
 
@@ -81,32 +81,7 @@ def seal(directory: Path, complete: Mapping[str, Any]) -> None:
 
 def read_complete(directory: Path) -> dict[str, Any] | None:
     """What `seal` wrote; None for a directory that is absent or was never finished."""
-    try:
-        found = json.loads((directory / COMPLETE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace the file; durable when it returns."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_directory(path.parent)
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a directory, read-only parts included; an absent one is fine."""
-    if path.exists():
-        for parent, directories, _ in os.walk(path):
-            for name in directories:
-                if not (inner := Path(parent, name)).is_symlink():
-                    inner.chmod(0o700)
-        shutil.rmtree(path)
+    return read_json(directory / COMPLETE)
 
 
 def _walk(directory: Path) -> Iterator[Path]:

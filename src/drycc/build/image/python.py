@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drycc.build.image.disk import read_complete, remove_tree, seal
-from drycc.errors import BuildFailed
+from drycc.build.image.disk import read_complete, seal
+from drycc.errors import BuildFailed, Unavailable
 from drycc.kit.disk import NO_SPACE, has_space
+from drycc.kit.files import delete_tree
 
 Say = Callable[[str], None]
 PLACES = ("/usr/local/bin", "/usr/bin")
@@ -143,11 +144,11 @@ def _name(wanted: Wanted, interpreter: Interpreter, build: str) -> str:
 
 
 def _create(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
-    remove_tree(venv)
+    delete_tree(venv)
     try:
         _fill(venv, interpreter, tree, wanted)
-    except (BuildFailed, OSError):
-        remove_tree(venv)
+    except (BuildFailed, Unavailable, OSError):
+        delete_tree(venv)
         raise
 
 

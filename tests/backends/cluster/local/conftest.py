@@ -44,6 +44,7 @@ class Notebook:
     snapshot: Snapshot = EMPTY
     journal: list[str] = field(default_factory=list)
     is_away: bool = False
+    is_new: bool = True
 
     async def start(self) -> None: ...
 

@@ -243,7 +243,7 @@ async def test_apps_serve_while_the_platform_is_dead(machine: Machine) -> None:
         await cluster.workloads.apply(spec(9, web(3, replicas=2, env={"WHO": "new"})))
         await rolled_out(cluster, 3, 2)
         assert await machine.get("WHO") == (200, "new")
-        await cluster.routes.remove("blog")
+        await cluster.workloads.remove("blog", 9)
         assert (await machine.get("WHO"))[0] == 404
 
 

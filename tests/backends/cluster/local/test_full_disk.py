@@ -113,4 +113,4 @@ async def test_a_one_off_that_cannot_start_says_why_and_another_id_works_later(
 
 
 def step(id: str) -> OneOff:
-    return OneOff(id, "blog", "release", 2, "blog:1", "test -s payload", {})
+    return OneOff(id, "blog", "release", 2, "blog:1", "test -s payload", {}, generation=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drycc.backends.cluster.base import OneOff
-from drycc.backends.cluster.local import environment
+from drycc.backends.cluster.local import environment, one_offs
 from drycc.backends.cluster.local.cluster import LocalCluster
 from tests.backends.cluster.local.conftest import WEB, Bench, pod_directory, rolled_out, spec, web
 
@@ -32,7 +32,7 @@ def image(bench: Bench) -> None:
 
 
 def release_step(command: str, id: str = "release-1", *, timeout: float = 60) -> OneOff:
-    return OneOff(id, "blog", "release", 2, "blog:1", command, {"WHO": "alice"}, timeout)
+    return OneOff(id, "blog", "release", 2, "blog:1", command, {"WHO": "alice"}, timeout, generation=1)
 
 
 async def read_all(cluster: LocalCluster, id: str, offset: int = 0) -> str:
@@ -68,7 +68,7 @@ async def test_a_build_sees_its_source_and_nothing_of_ours(
     monkeypatch.setattr(environment, "BUILDER", ("/usr/bin/python3", "-c", PRINT_ENV))
     source = tmp_path / "pushed.tar"
     source.write_text("the source")
-    await cluster.pods.run(OneOff("build-7", "blog", "build", 0, "blog:7", "", {}, 60, source))
+    await cluster.pods.run(OneOff("build-7", "blog", "build", 0, "blog:7", "", {}, 60, source, generation=1))
     assert await read_all(cluster, "build-7") == "building\nbuilt\n"
     assert (await cluster.pods.wait("build-7")).code == 0
     raw = await cluster.pods.result("build-7")
@@ -125,6 +125,21 @@ async def test_cancel_ends_the_whole_group(bench: Bench) -> None:
         await cluster.pods.cancel("nobody")
 
 
+async def test_a_build_that_ignores_its_end_is_not_waited_for_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = ("/bin/sh", "-c", "trap '' TERM; echo up; sleep 600 & exec sleep 601")
+    monkeypatch.setattr(environment, "BUILDER", stubborn)
+    monkeypatch.setattr(one_offs, "BUILD_GRACE", 0.3)
+    async with replace(bench, grace=60).running() as cluster:
+        await cluster.pods.run(OneOff("build-7", "blog", "build", 0, "blog:7", "", {}, 60, generation=1))
+        await anext(outputs := cluster.pods.output("build-7"))
+        await outputs.aclose()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            await cluster.pods.cancel("build-7")
+        assert await bench.processes() == []
+
+
 async def test_cancel_at_once_never_leaves_a_process(bench: Bench, cluster: LocalCluster) -> None:
     running = asyncio.create_task(cluster.pods.run(release_step("exec sleep 600")))
     await asyncio.sleep(0)
@@ -144,14 +159,14 @@ async def test_a_deadline_ends_it_and_says_so(bench: Bench, cluster: LocalCluste
 
 
 async def test_a_release_step_without_its_image_fails(cluster: LocalCluster) -> None:
-    await cluster.pods.run(OneOff("release-9", "blog", "release", 2, "blog:9", "true", {}))
+    await cluster.pods.run(OneOff("release-9", "blog", "release", 2, "blog:9", "true", {}, generation=1))
     assert "there is no image blog:9" in await read_all(cluster, "release-9")
     assert (await cluster.pods.wait("release-9")).code == 126
 
 
 async def test_removing_the_app_ends_its_one_offs(bench: Bench, cluster: LocalCluster) -> None:
     await cluster.pods.run(release_step("exec sleep 600"))
-    await cluster.workloads.remove("blog")
+    await cluster.workloads.remove("blog", 1)
     assert await bench.processes() == []
     assert list((bench.data / "pods").iterdir()) == []
 
@@ -172,7 +187,7 @@ async def test_collect_keeps_what_is_named_used_or_made(
     await cluster.workloads.apply(spec(1, web(2, image="blog:2")))
     await rolled_out(cluster, 2)
     monkeypatch.setattr(environment, "BUILDER", ("/bin/sleep", "600"))
-    await cluster.pods.run(OneOff("build-1", "busy", "build", 0, "busy:2", "", {}))
+    await cluster.pods.run(OneOff("build-1", "busy", "build", 0, "busy:2", "", {}, generation=1))
 
     await cluster.pods.collect({"blog": frozenset({3})})
     left = sorted(path.name for path in (bench.data / "images/blog").iterdir())
@@ -186,9 +201,8 @@ async def test_collect_keeps_what_is_named_used_or_made(
 async def test_a_pod_gets_the_virtual_environment_of_its_image(bench: Bench, cluster: LocalCluster) -> None:
     venv = bench.data / "venvs/blog/abc"
     bench.add_image(2, {}, venv=str(venv))
-    step = OneOff(
-        "release-3", "blog", "release", 2, "blog:2", "env", {"PYTHONUNBUFFERED": "", "PATH": "/bin"}
-    )
+    given = {"PYTHONUNBUFFERED": "", "PATH": "/bin"}
+    step = OneOff("release-3", "blog", "release", 2, "blog:2", "env", given, generation=1)
     await cluster.pods.run(step)
     lines = (await read_all(cluster, "release-3")).splitlines()
     assert f"PATH={venv}/bin:/bin" in lines

@@ -218,9 +218,14 @@ async def test_the_generation_only_grows_also_after_a_restart(bench: Bench) -> N
         with pytest.raises(Stale):
             await cluster.workloads.apply(spec(6, web(3)))
         assert (await cluster.workloads.observe("blog")).workloads == {}
-        await cluster.workloads.remove("blog")
-        await cluster.workloads.apply(spec(1, web(2, replicas=0)))
-        assert (await cluster.workloads.observe("blog")).generation == 1
+        with pytest.raises(Stale):
+            await cluster.workloads.remove("blog", 6)
+        await cluster.workloads.remove("blog", 8)
+        with pytest.raises(Stale):
+            await cluster.workloads.apply(spec(7, web(2, replicas=0)))
+        assert (await cluster.workloads.observe("blog")).generation == 0
+        await cluster.workloads.apply(spec(9, web(2, replicas=0)))
+        assert (await cluster.workloads.observe("blog")).generation == 9
 
 
 async def test_removing_an_app_leaves_nothing(bench: Bench, cluster: LocalCluster) -> None:
@@ -231,8 +236,8 @@ async def test_removing_an_app_leaves_nothing(bench: Bench, cluster: LocalCluste
     (bench.data / "venvs/blog/abc").mkdir(parents=True)
     for app in ("blog", "shop"):
         await rolled_out(cluster, 2, 2, app=app)
-    await cluster.workloads.remove("blog")
-    await cluster.workloads.remove("blog")
+    await cluster.workloads.remove("blog", 2)
+    await cluster.workloads.remove("blog", 2)
 
     left = [path for path in _all_paths(bench.data) if "blog" in path.read_text(errors="replace")]
     assert left == []

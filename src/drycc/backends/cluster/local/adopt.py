@@ -8,11 +8,11 @@ from pathlib import Path
 
 from drycc.backends.cluster.local import environment
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
-from drycc.backends.cluster.local.durable import remove_leftovers, remove_tree
 from drycc.backends.cluster.local.pod import LocalPod, clean_up
 from drycc.backends.cluster.local.record import AppRecord
 from drycc.backends.cluster.local.site import Site
 from drycc.kit import process
+from drycc.kit.files import remove_leftovers, remove_tree
 from drycc.kit.process import Process
 
 Processes = Mapping[str, list[Process]]  # of our instance, by the pod that they belong to
@@ -77,8 +77,8 @@ def _read_directories(
 
 
 def _list_pods(site: Site) -> Iterator[PodDirectory]:
-    for path in site.pods.iterdir():
-        if path.is_dir() and not path.name.startswith("."):
+    for path in site.pods.glob("[!.]*"):
+        if path.is_dir():
             yield PodDirectory(path)
 
 

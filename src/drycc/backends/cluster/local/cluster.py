@@ -10,7 +10,7 @@ from drycc.backends.cluster.base import Cluster
 from drycc.backends.cluster.local.adopt import Left, end_stray, look_around
 from drycc.backends.cluster.local.app_pods import Surroundings
 from drycc.backends.cluster.local.changes import Changes
-from drycc.backends.cluster.local.edge.control import Edge
+from drycc.backends.cluster.local.edge.control import Edge, EndingEdge
 from drycc.backends.cluster.local.edge.snapshot import AppRoutes
 from drycc.backends.cluster.local.images import Images
 from drycc.backends.cluster.local.one_offs import OneOffs
@@ -25,8 +25,11 @@ from drycc.backends.cluster.local.workloads import Apps, LocalRoutes, LocalWorkl
 
 class LocalCluster(Cluster):
     def __init__(self, site: Site, router: Router, tasks: Tasks) -> None:
+        self._site, self._tasks = site, tasks
         changes, images = Changes(), Images(site)
         self._routing = Routing(router, self._look)
+        self._is_first = False  # nothing was running when it was opened
+        self._strays: list[asyncio.Task[None]] = []
         ports = PortPool()
         self._apps = Apps(Surroundings(site, images, ports, self._routing, tasks, changes.tell))
         self._one_offs = OneOffs(site, images, ports, tasks, changes.tell)
@@ -46,13 +49,24 @@ class LocalCluster(Cluster):
         await asyncio.gather(
             *(controller.pods.end_all() for controller in self._apps.values()),
             *(self._one_offs.cancel(pod.record.one_off) for pod in running),
+            *self._strays,
         )
         say("stopping the edge")
         await self._routing.router.stop()
         say("nothing is left running")
 
+    async def undo(self) -> None:
+        """After a start that failed: leave nothing running, unless something was running before."""
+        if self._is_first:
+            await self.stop(lambda line: None)
+
     def adopt(self, left: Left) -> None:
-        """Go on with what an earlier process of ours has left."""
+        """Go on with what an earlier process of ours has left; end what nobody wants."""
+        found = any(pod.process is not None for pod in left.pods)
+        self._is_first = self._routing.router.is_new and not found
+        for stray in left.strays:
+            body = partial(end_stray, stray, self._site.grace)
+            self._strays.append(self._tasks.keep(f"stray {stray.id}", body))
         for record in left.apps:
             self._apps.open(record)
         for pod in left.pods:
@@ -79,30 +93,32 @@ async def open_local(
     backoff: float,
     backoff_cap: float,
     idle_timeout: float,
+    is_ending: bool = False,
 ) -> AsyncIterator[LocalCluster]:
     """The cluster of this machine below `data`, with its edge; times are seconds.
 
     Leaving the context ends nothing: pods and edge run on, and the next to open adopts them.
-    Only one process may have it open.
+    Only one process may have it open. One that `is_ending` is for `stop` alone: it adopts what
+    runs, starts no edge and makes no directory.
     """
     site = Site(data, instance, python, build_env, grace, backoff, backoff_cap)
-    edge = Edge(data / "edge", run, edge_listen, instance, idle_timeout)
-    async with open_behind(edge, site) as cluster:
+    kind = EndingEdge if is_ending else Edge
+    edge = kind(data / "edge", run, edge_listen, instance, idle_timeout)
+    async with open_behind(edge, site, is_ending=is_ending) as cluster:
         yield cluster
 
 
 @asynccontextmanager
-async def open_behind(router: Router, site: Site) -> AsyncIterator[LocalCluster]:
+async def open_behind(router: Router, site: Site, *, is_ending: bool = False) -> AsyncIterator[LocalCluster]:
     """The cluster behind this edge."""
-    await asyncio.to_thread(site.make)
+    if not is_ending:
+        await asyncio.to_thread(site.make)
     left = await look_around(site)
     await router.start()
     try:
         async with open_tasks() as tasks:
             cluster = LocalCluster(site, router, tasks)
             cluster.adopt(left)
-            for stray in left.strays:
-                tasks.keep(f"stray {stray.id}", partial(end_stray, stray, site.grace))
             yield cluster
     finally:
         await router.leave()

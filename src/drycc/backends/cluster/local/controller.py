@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from time import monotonic
 
-from drycc.backends.cluster.base import AppSpec, Stale, WorkloadSpec
+from drycc.backends.cluster.base import AppSpec, WorkloadSpec
 from drycc.backends.cluster.local import plan
 from drycc.backends.cluster.local.app_pods import AppPods, Surroundings
 from drycc.backends.cluster.local.edge.snapshot import AppRoutes, Endpoint
@@ -38,8 +38,6 @@ class AppController:
     # what others ask of it
 
     async def apply(self, spec: AppSpec) -> None:
-        if spec.generation < self.record.generation:
-            raise Stale(f"{spec.app} is at generation {self.record.generation}, not {spec.generation}")
         former = self.applied()
         self.spec, self.record.generation = spec, spec.generation
         for ptype, workload in self.applied().items():

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from drycc.backends.cluster.base import Exit
-from drycc.backends.cluster.local.durable import read_json, remove_tree, write_json
 from drycc.errors import Unavailable
 from drycc.kit.disk import guarded
+from drycc.kit.files import read_json, remove_tree, write_json
 
 log = logging.getLogger("drycc.pods")
 

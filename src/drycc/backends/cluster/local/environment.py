@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from drycc.backends.cluster.base import SHELLS_OWN
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
 from drycc.backends.cluster.local.site import Site
 
@@ -16,7 +17,8 @@ def app_environment(
     site: Site, directory: PodDirectory, record: PodRecord, env: Mapping[str, str], venv: str | None
 ) -> dict[str, str]:
     """The app's variables over our defaults; those that tell it where it runs are ours."""
-    made = _defaults(directory) | {"PYTHONUNBUFFERED": "1"} | dict(env)
+    named = {name: value for name, value in env.items() if name not in SHELLS_OWN}
+    made = _defaults(directory) | {"PYTHONUNBUFFERED": "1"} | named
     if venv:
         made |= {"VIRTUAL_ENV": venv, "PATH": f"{venv}/bin:{made['PATH']}"}
     place = {"PORT": str(record.port), "CONTAINER_IP": "127.0.0.1"}
@@ -41,6 +43,7 @@ def _defaults(directory: PodDirectory) -> dict[str, str]:
     return {
         "PATH": PATH,
         "LANG": "C.UTF-8",
+        "PWD": str(directory.root),
         "HOME": str(directory.path / "home"),
         "TMPDIR": str(directory.path / "tmp"),
     }

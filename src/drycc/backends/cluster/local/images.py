@@ -11,9 +11,9 @@ from pathlib import Path
 
 from drycc.backends.cluster.local import environment
 from drycc.backends.cluster.local import pod as pods
-from drycc.backends.cluster.local.durable import read_json, remove_leftovers, remove_tree
 from drycc.backends.cluster.local.pod import Launch, LocalPod
 from drycc.backends.cluster.local.site import Site
+from drycc.kit.files import read_json, remove_leftovers, remove_tree
 
 YOUNG = 60.0  # seconds after its completion for which an image is never collected
 NO_IMAGE = "this cluster runs only images built from a push; there is no image {}"

@@ -16,6 +16,7 @@ from time import monotonic
 from drycc.backends.cluster.base import Exit, Pod, PodState
 from drycc.backends.cluster.local import environment, ports
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
+from drycc.backends.cluster.local.leader import lead
 from drycc.errors import NoSpace, Unavailable
 from drycc.kit import process
 from drycc.kit.aio import cancel
@@ -25,7 +26,6 @@ from drycc.kit.process import Process
 
 log = logging.getLogger("drycc.pods")
 
-LEADER = ("/bin/sh", str(Path(__file__).with_name("leader.sh")))
 CANNOT_START = 126  # the exit code of a pod whose program could not be started, as in the shell
 STARVED_CAP = 10.0  # seconds at most until a pod that a full disk has kept from starting is tried again
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.25  # seconds between two attempts to connect
@@ -93,8 +93,10 @@ async def start(pod: LocalPod, launch: Launch) -> None:
     """Give the pod fresh directories and a process; a pod for which that fails has ended and says why."""
     try:
         await asyncio.to_thread(_prepare, pod, launch)
-        argv = (*LEADER, str(pod.directory.path), str(launch.tree or ""), *launch.argv)
-        pod.process = await process.spawn(argv, launch.env, output=pod.directory.out)
+        argv = lead(pod.directory, launch.tree, launch.argv, launch.env)
+        with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230
+            silence = {nowhere.fileno(): 2}
+            pod.process = await process.spawn(argv, launch.env, output=pod.directory.out, inherit=silence)
     except (OSError, ValueError, Unavailable) as error:
         why = find_trouble(error) or getattr(error, "strerror", None) or error
         await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {why}")
@@ -168,7 +170,7 @@ def _note_exit(pod: LocalPod, status: int | None) -> Exit:
         with suppress(OSError):
             pod.directory.write_status(code if code >= 0 else 128 - code)
         seen = pod.directory.read_exit()
-    if seen and seen.code == CANNOT_START and not has_space(pod.directory.path, 0):
+    if seen and seen.code == CANNOT_START and not has_space(pod.directory.path):
         _fail(pod, f"the pod cannot be started: {NO_SPACE}")
         return pod.last_exit or seen
     return seen or Exit(None, None, now())

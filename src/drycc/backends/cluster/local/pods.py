@@ -28,6 +28,7 @@ class LocalPods(Pods):
         return sorted(listed, key=lambda pod: pod.started, reverse=True)
 
     async def run(self, one_off: OneOff) -> None:
+        self._apps.check_removed(one_off.app, one_off.generation)
         await self._one_offs.run(one_off)
 
     def output(self, id: str, offset: int = 0) -> AsyncIterator[Output]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from drycc.backends.cluster.base import RouteTable
-from drycc.backends.cluster.local.durable import read_json, write_json
+from drycc.kit.files import read_json, write_json
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ class Router(Protocol):
     """What the local cluster needs of its edge."""
 
     access_file: Path
+    is_new: bool  # none was running when it was started
 
     async def start(self) -> None: ...
 

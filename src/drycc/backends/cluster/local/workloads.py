@@ -5,13 +5,15 @@ import os
 import pwd
 from collections.abc import Mapping
 
-from drycc.backends.cluster.base import AppSpec, Observed, Routes, RouteTable, Workloads
+from drycc.backends.cluster.base import AppSpec, Observed, Routes, RouteTable, Stale, Workloads
 from drycc.backends.cluster.local.app_pods import Surroundings
 from drycc.backends.cluster.local.changes import Changes, Subscription
 from drycc.backends.cluster.local.controller import AppController
 from drycc.backends.cluster.local.observing import observe_app
 from drycc.backends.cluster.local.one_offs import OneOffs
 from drycc.backends.cluster.local.record import AppRecord
+
+MOST_REMOVED = 10_000  # apps of which we remember that they are gone
 
 
 class Apps(dict[str, AppController]):
@@ -20,6 +22,23 @@ class Apps(dict[str, AppController]):
     def __init__(self, around: Surroundings) -> None:
         super().__init__()
         self.around = around
+        self.removed: dict[str, int] = {}  # in memory: whoever was late ends with this process
+
+    def check(self, app: str, generation: int) -> None:
+        """Raises `Stale` when somebody newer was here."""
+        if app in self and generation < self[app].record.generation:
+            raise Stale(f"{app} is at generation {self[app].record.generation}, not {generation}")
+        self.check_removed(app, generation)
+
+    def check_removed(self, app: str, generation: int) -> None:
+        if generation < self.removed.get(app, 0):
+            raise Stale(f"{app} was removed at generation {self.removed[app]}, this is {generation}")
+
+    def forget(self, app: str, generation: int) -> None:
+        self.pop(app, None)
+        self.removed[app] = generation
+        if len(self.removed) > MOST_REMOVED:
+            del self.removed[next(iter(self.removed))]
 
     def __missing__(self, app: str) -> AppController:
         return self.open(AppRecord(app))
@@ -36,6 +55,7 @@ class LocalWorkloads(Workloads):
         self._changes = changes
 
     async def apply(self, spec: AppSpec) -> None:
+        self._apps.check(spec.app, spec.generation)
         await self._apps[spec.app].apply(spec)
 
     async def observe(self, app: str) -> Observed:
@@ -46,8 +66,9 @@ class LocalWorkloads(Workloads):
     def changes(self) -> Subscription:
         return self._changes.subscribe()
 
-    async def remove(self, app: str) -> None:
+    async def remove(self, app: str, generation: int) -> None:
         """Hosts go first, so that no request meets a pod that stops; the record goes last."""
+        self._apps.check(app, generation)
         around = self._apps.around
         if app in self._apps:
             self._apps[app].record.hosts = ()
@@ -56,7 +77,7 @@ class LocalWorkloads(Workloads):
         await self._one_offs.remove(app)
         await around.images.remove_app(app)
         await asyncio.to_thread((around.site.apps / f"{app}.json").unlink, missing_ok=True)
-        self._apps.pop(app, None)
+        self._apps.forget(app, generation)
         await around.routing.publish()
         self._changes.tell(app)
 
@@ -84,14 +105,6 @@ class LocalRoutes(Routes):
     async def apply(self, table: RouteTable) -> None:
         controller = self._apps[table.app]
         controller.record.route(table)
-        await self._turn(controller)
-
-    async def remove(self, app: str) -> None:
-        if app in self._apps:
-            self._apps[app].record.hosts = ()
-            await self._turn(self._apps[app])
-
-    async def _turn(self, controller: AppController) -> None:
         await controller.save()
         await self._apps.around.routing.publish()
         controller.wake()

@@ -234,9 +234,14 @@ class Rig:
                 await asyncio.sleep(0.01)
 
     async def process(self) -> process.Process:
-        edges = [one for one in await process.find("DRYCC_INSTANCE", self.instance) if process.is_alive(one)]
-        assert len(edges) == 1, edges
-        return edges[0]
+        """The edge; for an instant after its start the kernel shows no environment of it."""
+        async with asyncio.timeout(5):
+            while True:
+                found = await process.find("DRYCC_INSTANCE", self.instance)
+                edges = [one for one in found if process.is_alive(one)]
+                assert len(edges) < 2, edges
+                if edges:
+                    return edges[0]
 
     async def peak(self) -> float:
         """The most memory that the edge has used, in MB."""

@@ -199,3 +199,18 @@ async def test_an_app_that_speaks_no_http_is_a_502(rig: Rig, nonsense: bytes) ->
             wire.send(request)
             answer = await wire.answer()
             assert (answer.status, answer.get("connection")) == (502, None)
+
+
+async def test_what_an_app_does_not_read_of_a_body_begins_no_other_request(rig: Rig) -> None:
+    async def read_heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            target = (await read_head(reader)).line.split()[1].encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
+
+    async with Pod(handler=read_heads) as pod, rig.connect() as wire, rig.connect() as victim:
+        await rig.route(pod)
+        for _ in range(5):
+            wire.send(post(b"GET /smuggled HTTP/1.1\r\nX: ", target="/own"))
+            assert (await wire.answer()).body == b"/own"
+            victim.send(get("/next"))
+            assert (await victim.answer()).body == b"/next"

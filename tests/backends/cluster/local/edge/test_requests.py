@@ -54,6 +54,13 @@ FORGED = (
     "Forwarded: for=10.9.9.9;proto=https",
     "X-Request-Id: 10.9.9.9",
     "Proxy: http://10.9.9.9/",
+    "X-Client-IP: 10.9.9.9",
+    "x_cluster_client_ip: 10.9.9.9",
+    "True-Client-IP: 10.9.9.9",
+    "CF-Connecting-IP: 10.9.9.9",
+    "X-Original-Forwarded-For: 10.9.9.9",
+    "X-Forwarded-Anything_At-All: 10.9.9.9",
+    "X_FORWARDED_USER: evil",
 )
 
 
@@ -73,6 +80,7 @@ async def test_ed02_a_client_cannot_forge_who_it_is(rig: Rig) -> None:
         assert "10.9.9" not in told
         assert "https" not in told
         assert "evil" not in told
+        assert len([name for name, _ in request.fields if name.lower().startswith("x-forwarded")]) == 4
         line = (await rig.access(answer))["text"]
         assert line.split()[-2:] == ["127.0.0.1", answer.get("x-request-id")]
 

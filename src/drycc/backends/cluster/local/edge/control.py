@@ -37,6 +37,7 @@ class Edge:
 
     def __init__(self, directory: Path, run: Path, listen: str, instance: str, idle_timeout: float) -> None:
         self.access_file = directory / "access"
+        self.is_new = False  # there was none when we started
         self._snapshot_file = directory / "snapshot.json"
         self._output = directory / "out"
         self._socket_file = run / "edge.sock"
@@ -59,6 +60,7 @@ class Edge:
         for old in await self._find():
             await self._take_over(old)
         if self._process is None:
+            self.is_new = self._listener is None
             self._listener = self._listener or bind_listener(self._listen, "DRYCC_EDGE_LISTEN")
             await self._spawn()
         self._watcher = asyncio.create_task(supervise("edge", self._watch), name="edge")
@@ -75,13 +77,12 @@ class Edge:
             await self._ask(f"drained {pod} {within}", within + ANSWER_WITHIN)
 
     async def stop(self) -> None:
-        """Drain and end the edge, and free its address."""
+        """Drain and end the edge, also one that we never adopted, and free its address."""
         await self.leave()
-        if self._process is not None:
-            reaping = asyncio.create_task(process.ended(self._process))
-            await process.stop(self._process, STOP_WITHIN)
-            await reaping
-            self._process = None
+        edges = {*await self._find(), *filter(None, [self._process])}
+        reaping = [process.ended(edge) for edge in edges]
+        await asyncio.gather(*(process.stop(edge, STOP_WITHIN) for edge in edges), *reaping)
+        self._process = None
 
     async def leave(self) -> None:
         """Let the edge run on without us; the next `start` adopts it."""
@@ -191,6 +192,15 @@ class Edge:
         if not line.endswith(b"\n"):
             raise ConnectionResetError("the edge closed its control socket")
         return line.decode().rstrip("\n")
+
+
+class EndingEdge(Edge):
+    """An edge that is only to be stopped, if there is one."""
+
+    async def start(self) -> None: ...
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Where requests go matters no more."""
 
 
 def _fetch_listener(path: Path) -> socket.socket:

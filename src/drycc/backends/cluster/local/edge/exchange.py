@@ -245,11 +245,14 @@ class Exchange:
         self.client.end_exchange(keeps_alive=self._answer.keeps_alive)
 
     def _return_link(self) -> None:
-        """Keep it for another request where that is possible."""
+        """Keep it for another request where that is possible.
+
+        After a body it never is: what the app has not read of that would be its next request.
+        """
         link, self.link = self.link, None
         if link is None or self._pod is None:
             return
-        if link.release(self._loop.time()) and self.is_received:
+        if link.release(self._loop.time()) and self.is_received and not self.request.has_body:
             link.transport.resume_reading()
             self._pod.put(link)
         else:

@@ -12,10 +12,12 @@ HOP_BY_HOP = frozenset({
 # What the edge says about a request; a client's word on it is never passed on. `Proxy` would become
 # HTTP_PROXY in the environment of a CGI program.
 OURS = frozenset({
-    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
-    b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl", b"x-real-ip",
-    b"x-request-id", b"proxy",
+    b"forwarded", b"x-real-ip", b"x-request-id", b"proxy",
+    b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"fly-client-ip", b"true-client-ip",
+    b"x-client-ip", b"x-cluster-client-ip", b"x-envoy-external-address", b"x-original-forwarded-for",
+    b"x-originating-ip", b"x-remote-addr", b"x-remote-ip",
 })  # fmt: skip
+OURS_BY_PREFIX = (b"x-forwarded-",)
 
 NAMES_NONE = (b"keep-alive", b"close", b"upgrade")  # the usual `Connection` fields
 
@@ -26,7 +28,9 @@ DROPPED_OF_REQUEST = HOP_BY_HOP | OURS | {b"host", b"expect"}
 DROPPED_OF_RESPONSE = HOP_BY_HOP | {b"x-request-id"}
 
 
-def write_fields(fields: FieldList, dropped: frozenset[bytes]) -> list[bytes]:
+def write_fields(
+    fields: FieldList, dropped: frozenset[bytes], prefixes: tuple[bytes, ...] = ()
+) -> list[bytes]:
     """Lines of the fields that pass, byte for byte; also without those that `Connection` names.
 
     An underscore counts as a hyphen: many apps see both as one name, so it would pass a forgery.
@@ -37,13 +41,13 @@ def write_fields(fields: FieldList, dropped: frozenset[bytes]) -> list[bytes]:
         lower = name.lower()
         if b"_" in lower:
             lower = lower.replace(b"_", b"-")
-        if lower not in dropped:
+        if lower not in dropped and not lower.startswith(prefixes):
             lines += (name, b": ", value, b"\r\n")
         elif lower == b"connection" and value.lower() not in NAMES_NONE:
             named += b"," + value.lower()
     if named:
         others = {token.strip() for token in named.split(b",")} - KEPT - dropped
-        return write_fields(_without_connection(fields), dropped | others)
+        return write_fields(_without_connection(fields), dropped | others, prefixes)
     return lines
 
 

@@ -58,7 +58,7 @@ class Request:
     def write_head(self, fixed: bytes, peer: str, request_id: bytes) -> bytes:
         """The head for the pod, always HTTP/1.1; `fixed` are the connection's own lines."""
         lines = [self.method, b" ", self.target, b" HTTP/1.1\r\nHost: ", self.host_field, b"\r\n"]
-        lines += headers.write_fields(self.fields, headers.DROPPED_OF_REQUEST)
+        lines += headers.write_fields(self.fields, headers.DROPPED_OF_REQUEST, headers.OURS_BY_PREFIX)
         lines += (fixed, headers.write_origin(peer, self.host_field, request_id))
         if self.is_chunked:
             lines.append(b"Transfer-Encoding: chunked\r\n")

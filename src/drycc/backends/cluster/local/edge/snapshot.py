@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from drycc.backends.cluster.local.durable import write_json
 from drycc.errors import Invalid
+from drycc.kit.files import write_json
 
 
 @dataclass(frozen=True, slots=True)

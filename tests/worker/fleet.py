@@ -1,0 +1,154 @@
+"""Several worker processes on one database and one model cluster, killed, stopped and started again."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from drycc.backends.db import Database, open_database
+from drycc.backends.nudges import open_nudges
+from drycc.backends.objects import open_objects
+from drycc.core.secrets import Keyring
+from tests.cluster_server import Link, RemoteCluster
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Process:
+    """A process that the fork server has made; it is not ours to reap."""
+
+    pid: int
+    data: Path
+
+    async def kill(self) -> None:
+        """Returns when it is gone."""
+        fd = os.pidfd_open(self.pid)
+        gone = asyncio.Event()
+        asyncio.get_running_loop().add_reader(fd, gone.set)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                await gone.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def is_alive(self) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, 0)
+            return True
+        return False
+
+    def log(self) -> str:
+        file = self.data / "log"
+        return file.read_text() if file.exists() else ""
+
+
+class Fleet:
+    """`workers` are started by `start`; what they share is below `directory`."""
+
+    def __init__(self, db: Database, directory: Path, lease: float, delay: float) -> None:
+        self.db = db
+        self.directory = directory
+        self.lease = lease
+        self.delay = delay
+        self.workers: list[Process] = []
+        self.others: list[Process] = []
+        self.numbers = count()
+        self.cluster = RemoteCluster(Link(directory / "cluster"))
+
+    async def __aenter__(self) -> Self:
+        self.keyring = Keyring.create(self.directory / "keyring")
+        self.objects = await open_objects(f"file://{self.directory}/objects")
+        self.nudges = await open_nudges("memory:")  # reaches nobody: workers look by themselves
+        self.forker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.worker.driver", str(self.directory)),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self.others.append(Process(await self._fork(self.delay), self.directory))
+        await until((self.directory / "cluster").exists)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for process in [*self.workers, *self.others]:
+            if process.is_alive:
+                await process.kill()
+        assert self.forker.stdin
+        self.forker.stdin.close()
+        await self.forker.wait()
+
+    async def start(self, data: Path | None = None) -> Process:
+        """One more worker, with a data directory of its own or that of an earlier one."""
+        data = data or self.directory / f"worker{next(self.numbers)}"
+        url = self.db.url.render_as_string(hide_password=False)
+        pid = await self._fork({"database_url": url, "data": str(data), "lease": self.lease})
+        self.workers.append(process := Process(pid, data))
+        return process
+
+    async def kill(self, process: Process) -> None:
+        self.workers.remove(process)
+        await process.kill()
+
+    async def stop(self, process: Process) -> None:
+        """SIGSTOP; nobody else may touch it until it goes on.
+
+        On SQLite not in the midst of a write: a process that stands still there holds the whole file.
+        """
+        self.workers.remove(process)
+        self.others.append(process)
+        process.stop()
+        while self.db.is_sqlite and not await asyncio.to_thread(_can_write, str(self.db.url.database)):
+            process.go_on()
+            await asyncio.sleep(0.01)
+            process.stop()
+
+    def go_on(self, process: Process) -> None:
+        process.go_on()
+        self.others.remove(process)
+        self.workers.append(process)
+
+    async def _fork(self, wanted: object) -> int:
+        assert self.forker.stdin
+        assert self.forker.stdout
+        self.forker.stdin.write(json.dumps(wanted).encode() + b"\n")
+        async with asyncio.timeout(30):
+            return int(await self.forker.stdout.readline())
+
+
+def _can_write(file: str) -> bool:
+    with contextlib.closing(sqlite3.connect(file, timeout=0.3)) as connection:
+        try:
+            connection.execute("begin immediate")
+        except sqlite3.OperationalError:
+            return False
+    return True
+
+
+@asynccontextmanager
+async def open_fleet(
+    url: str, directory: Path, migrations: Path, *, lease: float = 3.0, delay: float = 0.02
+) -> AsyncIterator[Fleet]:
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(open_database(url))
+        await db.migrate(migrations)
+        yield await stack.enter_async_context(Fleet(db, directory, lease, delay))

@@ -1,0 +1,22 @@
+"""Four worker processes on one database, killed and stopped at random, with a model cluster that counts."""
+
+from pathlib import Path
+
+from drycc.backends.db import BUSY_MS
+from tests.conftest import MIGRATIONS
+from tests.worker.fleet import open_fleet
+from tests.worker.storm import Storm
+
+SLACK = 0.5  # seconds that a look may take on a busy machine
+
+
+async def test_mq04_kills_and_stops_lose_nothing_and_double_nothing(db_url: str, tmp_path: Path) -> None:
+    async with open_fleet(db_url, tmp_path, MIGRATIONS) as fleet:
+        storm = Storm(fleet, apps=8, rounds=3, kills=20)
+        report = await storm.run()
+        await storm.check()
+        print(report)
+        assert report.jobs >= 120
+        assert max(report.waits) <= fleet.lease + 1 + SLACK, report
+        standing = max(fleet.lease, BUSY_MS / 1000)  # so long it may hold rows, too
+        assert max(report.stopped, default=0) <= standing + 1 + SLACK, report
