@@ -1,23 +1,26 @@
 """SQLite's log while one writes without end, ten follow a build and one reads it page by page."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from drycc.backends.db import Database
 from drycc.core import build_log, builds
-from drycc.core.build_log import Printed
-from drycc.core.models import Build
+from drycc.core.models import Build, BuildLine
 from drycc.kit.ids import now
 from tests.core.story import Story
 
 FOLLOWERS = 10
 PAGE = 100
-BURST = 25  # commits between two nudges, and two looks at the log
+TEXT = "a line of a build that prints what builds print"
+BURST = 100  # commits between two nudges, and two looks at the log
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,20 @@ async def measure_wal(db: Database, directory: Path, commits: int) -> Measured:
 
 async def _write(story: Story, build: int, commits: int, log: Path) -> int:
     """The largest size of the log."""
-    largest = 0
+    largest, at = 0, now()
     for number in range(1, commits + 1):
-        line = Printed(f"line {number} of a build that prints what builds print", number)
-        await story.db.write(partial(build_log.add_output, id=build, source="build", lines=[line]))
+        line = {"build_id": build, "seq": number, "at": at, "text": TEXT, "source": "build", "offset": number}
+        await story.db.write(partial(_add, line=line))
         if number % BURST == 0:
             await story.nudges.send(builds.TOPIC, str(build))
             largest = max(largest, log.stat().st_size)
     await story.db.write(lambda session: _end(session, build))
     await story.nudges.send(builds.TOPIC, str(build))
     return max(largest, log.stat().st_size)
+
+
+async def _add(session: AsyncSession, line: Mapping[str, Any]) -> None:
+    await session.execute(sa.insert(BuildLine), [line])
 
 
 async def _end(session: AsyncSession, build: int) -> None:
