@@ -1,11 +1,16 @@
 """A story that is told while the database is away, and the ways in which it goes away."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from time import monotonic
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.e2e import apps
 from tests.e2e.developer import Developer
@@ -56,6 +61,7 @@ async def push_through(
     repository = await ann.create("shop")
     await ann.push("shop", repository, apps.answering("'one'"))
     began = platform.home / "release-step"
+    following = asyncio.create_task(follow_lines(ann, "through-the-outage"))
     files = apps.answering("'two'")
     files["Procfile"] += f"release: touch {began}; sleep 2; echo migrated\n"
     pushing = asyncio.create_task(ann.push("shop", repository, files))
@@ -64,6 +70,7 @@ async def push_through(
         back = monotonic() + seconds
         await check_away(ann, reads_go_on=reads_go_on)
         await asyncio.sleep(max(0.0, back - monotonic()))
+    assert "GET /through-the-outage 200" in await asyncio.wait_for(following, 10)
     done = await pushing
     assert "migrated" in done.err
     assert "is live at" in done.err
@@ -80,18 +87,34 @@ async def check_away(ann: Developer, *, reads_go_on: bool) -> None:
     """What clients are told meanwhile; apps do not notice."""
     asked = monotonic()
     answers = await asyncio.gather(
-        *(ann.platform.api("POST", "/v2/apps/", {"id": f"vain{n}"}, ann.token) for n in range(5))
+        *(ann.platform.api("POST", "/v2/apps/", {"id": f"vain{n}"}, ann.token) for n in range(2))
     )
     assert monotonic() - asked < LONGEST_ANSWER
     for answer in answers:
         assert_unavailable(answer)
     assert_unavailable(await ann.platform.api("GET", "/readiness"))
     read = await ann.platform.api("GET", "/v2/apps/", None, ann.token)
+    assert (await ann.get("shop", "/through-the-outage")).text == "one"
     if reads_go_on:
         assert [app["id"] for app in read.json()["results"]] == ["shop"]
     else:
         assert_unavailable(read)
-    assert (await ann.get("shop")).text == "one"
+        with pytest.raises(InvalidStatus) as refused:
+            await follow_lines(ann, "nothing")
+        headers = refused.value.response.headers
+        assert (refused.value.response.status_code, headers["Retry-After"]) == (503, "5")
+
+
+async def follow_lines(ann: Developer, text: str) -> str:
+    """The first message of the app's log that has the text in it."""
+    url = f"ws://127.0.0.1:{ann.platform.http_port}/v2/apps/shop/logs"
+    headers = {"Authorization": f"token {ann.token}"}
+    async with connect(url, additional_headers=headers, proxy=None) as websocket:
+        await websocket.send(json.dumps({"lines": 1, "follow": True}))
+        async for message in websocket:
+            if text in str(message):
+                return str(message)
+    raise AssertionError("the log ended")
 
 
 def assert_unavailable(answer: Answer) -> None:

@@ -9,6 +9,7 @@ from tests.e2e.drill_build_log import drill_build_log
 from tests.e2e.drill_followers import drill_followers
 from tests.e2e.drill_kill import drill_kill
 from tests.e2e.drill_lines import drill_lines
+from tests.e2e.drill_trouble import drill_trouble
 
 DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "backup": drill_backup,
@@ -16,6 +17,7 @@ DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "followers": drill_followers,
     "kill": drill_kill,
     "lines": drill_lines,
+    "trouble": drill_trouble,
 }
 
 
