@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: help run demo show test e2e check bench drill lock clean
+.PHONY: help run demo show test again e2e check bench drill lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -27,6 +27,9 @@ show: $(INSTALLED)  ## the whole tour: pushes, a failure, config, scale, rollbac
 test: $(INSTALLED)  ## all tests
 	sh tests/services.sh
 	$(BIN)/pytest
+
+again: $(INSTALLED)  ## only the tests that failed last
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 e2e: $(INSTALLED)  ## only the tests that start the whole platform
 	$(BIN)/pytest -m e2e

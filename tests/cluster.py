@@ -100,10 +100,16 @@ class ModelCluster(Cluster, Workloads, Pods):
         rollout.exits = 0 if is_new else rollout.exits
         if workload.is_held:
             return
-        if (workload.ptype, workload.release) in self.broken:
+        if self._is_broken(app, workload):
             rollout.exits = 3
-        elif (workload.ptype, workload.release) not in self.never:
+        elif not self._is_never(app, workload):
             self._later(self._turn, app, workload)
+
+    def _is_broken(self, app: str, workload: WorkloadSpec) -> bool:
+        return (workload.ptype, workload.release) in self.broken
+
+    def _is_never(self, app: str, workload: WorkloadSpec) -> bool:
+        return (workload.ptype, workload.release) in self.never
 
     def _later(self, act: Callable[..., None], *arguments: object) -> None:
         if self.delay:

@@ -15,7 +15,7 @@ SECONDS = [
     *("DEPLOY_TIMEOUT", "RELEASE_TIMEOUT", "BUILD_TIMEOUT", "BACKOFF", "BACKOFF_CAP", "LEASE"),
     *("IDLE_TIMEOUT", "LOG_AGE"),
 ]
-COUNTS = ["BUILDS", "PUSH_LIMIT", "TREE_LIMIT", "LOG_BYTES", "LOG_TOTAL", "BACKUP_KEEP"]
+COUNTS = ["BUILDS", "PUSH_LIMIT", "TREE_LIMIT", "LOG_BYTES", "LOG_TOTAL"]
 PAUSES = ["GRACE", "BACKUP_EVERY"]
 SQLITE = "sqlite+aiosqlite:///"
 REFUSED = [
@@ -30,6 +30,7 @@ REFUSED = [
     *[("PYTHON", value, "is not a program") for value in ("/nope", "/etc", "/etc/passwd")],
     *[("DATABASE_URL", value, "is not sqlite") for value in ("nonsense", "mysql://x", f"{SQLITE}x.db")],
     *[("OBJECTS_URL", value, "is not file:///absolute") for value in ("file://x", "file:x")],
+    *[("BACKUP_KEEP", value, "is not a number from 0 up") for value in ("-3", "9" * 40)],
     ("LOG_FORMAT", "xml", "'xml' is not text or json"),
     ("DATA", "/a\nb", "has a character in it"),
     ("DATA", "/a\udcff", "has a character in it"),

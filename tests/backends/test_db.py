@@ -2,15 +2,18 @@
 
 import asyncio
 import random
+import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from drycc.backends.db import Database, db_now, is_migrated
-from drycc.errors import Conflict, NotFound
+from drycc.backends.db import Database, db_now, is_migrated, open_database
+from drycc.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.conftest import MIGRATIONS
 
 counter = sa.table("counter", sa.column("n", sa.Integer))
@@ -129,3 +132,37 @@ async def test_db04_a_newer_schema_is_refused(db: Database) -> None:
     with pytest.raises(Conflict, match="newer than this program"):
         await db.migrate(MIGRATIONS)
     assert await db.revision() == "9999"
+
+
+async def test_a_statement_that_fails_shows_none_of_its_values(counting: Database) -> None:
+    async def body(session: AsyncSession) -> None:
+        await session.execute(sa.text("insert into nothing values (:v)"), {"v": "hunter22"})
+
+    with pytest.raises(DBAPIError) as failed:
+        await counting.write(body)
+    with pytest.raises(DBAPIError) as also:
+        await counting.read(sa.text("select * from nothing where v = :v"), v="hunter22")
+    assert "hunter22" not in f"{failed.value} {also.value}"
+
+
+async def test_a_database_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/none/drycc.db") as db:
+        for _ in range(5):
+            with pytest.raises(Unavailable, match="does not answer"):
+                await db.ping()
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert [thread for thread in left if "connection_worker" in thread.name] == []
+
+
+async def test_a_file_that_is_no_database_is_unusable_and_said_so(tmp_path: Path) -> None:
+    (tmp_path / "drycc.db").write_bytes(b"no database " * 1000)
+    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/drycc.db") as db:
+        with pytest.raises(Unavailable, match="cannot be used: file is not a database"):
+            await db.revision()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "", "postgresql+asyncpg://ann:hunter22@host:port/x"])
+def test_what_is_no_url_is_refused_without_its_text(url: str) -> None:
+    with pytest.raises(Invalid, match=r"^DRYCC_DATABASE_URL is no URL of a database$"):
+        Database(url)

@@ -57,6 +57,7 @@ class Story:
         self.cluster = ModelCluster()
         self.log = ListLog()
         self.app = UUID(int=0)
+        self.user = 1
 
     @classmethod
     async def begin(cls, db: Database, directory: Path, *, deploy_timeout: float = 0.3) -> "Story":
@@ -130,10 +131,10 @@ class Story:
         async def source() -> AsyncIterator[bytes]:
             yield b"tar"
 
-        key = f"sources/shop/{uuid4()}.tar"
+        key = f"sources/{self.app}/{uuid4()}.tar"
         await self.objects.put(key, source())
         asked = builds.Source("0123456789abcdef" * 2 + "01234567", "buildpack", key, procfile)
-        return await builds.queue(self.db, self.nudges, self.app, 1, asked)
+        return await builds.queue(self.db, self.nudges, self.app, self.user, asked)
 
     async def set_config(self, **values: str) -> None:
         """A new config, its release and the deploy, as `config set` makes them."""

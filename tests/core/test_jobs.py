@@ -107,6 +107,18 @@ async def test_a_retry_waits_its_time(db: Database, app: UUID) -> None:
     assert await take(db) is not None
 
 
+async def test_a_job_that_waits_for_its_retry_is_overtaken_by_none_of_its_app(
+    db: Database, app: UUID
+) -> None:
+    first, _second, build = await add(db, app, "deploy", "apply", "build")
+    claim = await take_surely(db)
+    await db.write(lambda session: jobs.retry(session, claim, 60))
+    assert (await take_surely(db)).id == build
+    assert await take(db) is None
+    await db.write(lambda session: session.execute(sa.update(Job).values(run_at=sa.func.db_now(0))))
+    assert (await take_surely(db)).id == first
+
+
 async def request_end(db: Database) -> None:
     await db.write(lambda session: session.execute(sa.update(Job).values(cancel_requested=True)))
 

@@ -9,7 +9,9 @@ from tests.e2e.drill_build_log import drill_build_log
 from tests.e2e.drill_followers import drill_followers
 from tests.e2e.drill_kill import drill_kill
 from tests.e2e.drill_lines import drill_lines
+from tests.e2e.drill_property import drill_property
 from tests.e2e.drill_trouble import drill_trouble
+from tests.e2e.drill_workers import drill_workers
 
 DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "backup": drill_backup,
@@ -17,7 +19,9 @@ DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "followers": drill_followers,
     "kill": drill_kill,
     "lines": drill_lines,
+    "property": drill_property,
     "trouble": drill_trouble,
+    "workers": drill_workers,
 }
 
 

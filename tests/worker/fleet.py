@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -24,38 +24,30 @@ from tests.waiting import until
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass
 class Process:
-    """A process that the fork server has made; it is not ours to reap."""
+    """A process that the fork server has made: not ours to reap, so its pidfd alone names it for sure."""
 
-    pid: int
-    data: Path
-
-    async def kill(self) -> None:
-        """Returns when it is gone."""
-        fd = os.pidfd_open(self.pid)
-        gone = asyncio.Event()
-        asyncio.get_running_loop().add_reader(fd, gone.set)
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-            async with asyncio.timeout(10):
-                await gone.wait()
-        finally:
-            asyncio.get_running_loop().remove_reader(fd)
-            os.close(fd)
+    def __init__(self, pid: int, data: Path) -> None:
+        self.pid = pid
+        self.data = data
+        self._fd = os.pidfd_open(pid)
 
     def stop(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        signal.pidfd_send_signal(self._fd, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        signal.pidfd_send_signal(self._fd, signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """Returns when it is gone; one that has gone by itself is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+        await until(lambda: not self.is_alive)
+        os.close(self._fd)
 
     @property
     def is_alive(self) -> bool:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, 0)
-            return True
-        return False
+        return not select.select([self._fd], [], [], 0)[0]
 
     def log(self) -> str:
         file = self.data / "log"
@@ -91,8 +83,7 @@ class Fleet:
 
     async def __aexit__(self, *error: object) -> None:
         for process in [*self.workers, *self.others]:
-            if process.is_alive:
-                await process.kill()
+            await process.kill()
         assert self.forker.stdin
         self.forker.stdin.close()
         await self.forker.wait()

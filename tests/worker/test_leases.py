@@ -3,18 +3,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from drycc.backends.db import Database
+from drycc.backends import db as backend
+from drycc.backends.db import Database, open_database
 from drycc.core import jobs
 from drycc.core.jobs import Claim
-from drycc.core.models import Job
+from drycc.core.models import App, Job
 from drycc.errors import Unavailable
 from drycc.kit.aio import cancel
 from drycc.worker.leases import Leases
+from tests.conftest import MIGRATIONS, new_postgres_database
 from tests.core.story import Story
 from tests.waiting import until
 
@@ -95,3 +99,34 @@ async def test_two_claims_of_one_job_are_told_apart(db: Database, leases: Leases
     await until(lambda: again.has_beaten)
     assert (former.cancelled(), latter.done()) == (True, False)
     await cancel(latter)
+
+
+async def test_a_writer_that_stands_still_frees_its_rows_and_is_told(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "BUSY_MS", 300)
+    stands, goes_on = asyncio.Event(), asyncio.Event()
+    async with open_database(await new_postgres_database(postgres_url)) as db:
+        await db.migrate(MIGRATIONS)
+        app = await Story.make_app(db, "one")
+        change = sa.update(App).values(generation=1)
+
+        async def stand_still(session: AsyncSession) -> None:
+            await session.execute(change)
+            stands.set()
+            await goes_on.wait()
+            await session.execute(change)
+
+        async def is_free() -> bool:
+            with suppress(Unavailable):  # one that waits for so long is told, too
+                await db.write(lambda session: session.execute(change.values(generation=2)), app=app)
+                return True
+            return False
+
+        standing = asyncio.create_task(db.write(stand_still, app=app))
+        await stands.wait()
+        await until(is_free)
+        goes_on.set()
+        with pytest.raises(Unavailable):
+            await standing
+        assert (await db.read(sa.select(App.generation)))[0].generation == 2

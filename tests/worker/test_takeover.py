@@ -107,7 +107,7 @@ async def test_mq05_a_job_that_kills_the_process_is_set_aside_and_others_go_on(
     while not await ann.is_quiet():
         dead = [worker for worker in workers if not worker.is_alive]
         for worker in dead:  # as systemd would
-            fleet.workers.remove(worker)
+            await fleet.kill(worker)
             workers[workers.index(worker)] = await fleet.start(worker.data)
         deaths += len(dead)
         await asyncio.sleep(0.01)

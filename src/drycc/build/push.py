@@ -73,7 +73,7 @@ async def _tell(push: Push, choice: refs.Choice, spec: Spec) -> None:
 async def _store(push: Push, target: Target, sha: str, ports: Ports) -> str:
     """Store the source and make the commit the app's, both or neither; gives the source's key."""
     incoming = push.question.incoming
-    key = await archive(ports.objects, incoming, target.app.id, sha)
+    key = await archive(ports.objects, incoming, target.app.uuid, sha)
     try:
         await asyncio.to_thread(repository.keep, incoming, target.repository, sha)
     except BaseException:

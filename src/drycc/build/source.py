@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.build.git import environment
@@ -16,7 +16,7 @@ PREFIX = "sources/"
 CHUNK = 1024 * 1024  # bytes: each is one hop to a thread that writes
 
 
-async def archive(objects: ObjectStore, incoming: Incoming, app: str, sha: str) -> str:
+async def archive(objects: ObjectStore, incoming: Incoming, app: UUID, sha: str) -> str:
     """Store the commit's files durably; gives the object's key. Never more than a chunk is in memory."""
     key = f"{PREFIX}{app}/{uuid4().hex}.tar"
     await objects.put(key, _pack(incoming, sha))

@@ -38,7 +38,7 @@ async def deploy(ports: Ports, job: Claim) -> None:
         await _move_pointers(ports, job, row)
         point("pointers.moved")
     await _forget_step(ports, job, row)
-    await apply_app(ports, job.app_uuid)
+    await apply_app(ports, job.app_uuid, job)
     point("deploy.applied")
     await _settle(ports, job, row)
     await tell(ports)

@@ -147,6 +147,15 @@ async def renew(db: Database, claims: Sequence[Claim], lease: float) -> list[Cla
     return ours
 
 
+async def confirm(db: Database, claim: Claim) -> None:
+    """Raises `LeaseLost`, else what was read before may be told to the cluster.
+
+    Should the job be taken over after this, the cluster refuses the generation that was read.
+    """
+    if await db.read_one(sa.select(Job.id).where(*_mine(claim))) is None:
+        raise LeaseLost(f"job {claim.id} is no longer ours")
+
+
 async def check(session: AsyncSession, claim: Claim) -> None:
     """Raises `LeaseLost`, else holds the job's row, so that it stays ours until the commit."""
     if await session.scalar(sa.select(Job.id).where(*_mine(claim)).with_for_update()) is None:
@@ -187,11 +196,11 @@ async def retry(session: AsyncSession, claim: Claim, after: float) -> None:
 
 
 async def take_back(session: AsyncSession, app_uuid: UUID) -> None:
-    """Ask that the app's running deploy ends; a holder that does not hear it loses the job soon."""
-    running = (Job.app_uuid == app_uuid, Job.kind == "deploy", Job.state == "running")
-    await session.execute(sa.update(Job).where(*running).values(cancel_requested=True))
+    """Ask that the app's deploy under way ends; a holder that does not hear it loses the job soon."""
+    theirs = sa.update(Job).where(Job.app_uuid == app_uuid, Job.kind == "deploy", IS_UNDER_WAY)
+    await session.execute(theirs.values(cancel_requested=True))
     is_longer = Job.lease_until > db_now(FORCED_WITHIN)
-    await session.execute(sa.update(Job).where(*running, is_longer).values(lease_until=db_now(FORCED_WITHIN)))
+    await session.execute(theirs.where(is_longer).values(lease_until=db_now(FORCED_WITHIN)))
 
 
 async def is_cancelled(db: Database, claim: Claim) -> bool:
@@ -236,6 +245,7 @@ def _claim(job: Job, owner: str) -> Claim:
     )
 
 
+IS_UNDER_WAY = sa.and_(Job.state.in_(("queued", "running")), Job.generation > 0)  # also while it waits
 _of_lanes = Job.lane.in_(sa.bindparam("lanes", expanding=True))
 _has_lapsed = sa.and_(Job.state == "running", Job.lease_until <= db_now(0))
 _lapsed = (
@@ -248,9 +258,8 @@ _unlocked_app = (
 )
 _unlocked = sa.select(Job).with_for_update(skip_locked=True)
 _other = sa.orm.aliased(Job)
-_is_free = ~sa.exists().where(
-    _other.app_uuid == Job.app_uuid, _other.lane == Job.lane, _other.state == "running"
-)
+_is_before = sa.or_(_other.state == "running", sa.and_(_other.state == "queued", _other.id < Job.id))
+_is_free = ~sa.exists().where(_other.app_uuid == Job.app_uuid, _other.lane == Job.lane, _is_before)
 _due = (
     _unlocked.where(_of_lanes, Job.state == "queued", Job.run_at <= db_now(0), _is_free)
     .order_by(Job.id)

@@ -11,6 +11,7 @@ from drycc.core import build_log, builds, jobs, releases, workloads
 from drycc.core.jobs import Claim
 from drycc.core.models import App, Build, Job, Release, Workload
 from drycc.core.work import Ports, log_line, tell
+from drycc.kit.crash import point
 from drycc.kit.ids import now
 
 
@@ -36,6 +37,7 @@ async def record_success(ports: Ports, job: Claim, row: Any) -> None:
             await jobs.queue(session, "apply", job.app_uuid)
 
     await ports.db.write(body, app=job.app_uuid)
+    point("outcome.recorded")
     await log_line(ports, row.id, f"INFO {row.summary}, v{row.version} is live")
     await _collect(ports)
 
@@ -72,6 +74,7 @@ async def record_crash(
         return app.id, release.version
 
     app, version = await ports.db.write(body, app=job.app_uuid)
+    point("outcome.recorded")
     await log_line(ports, app, f"ERROR v{version} failed: {reason}")
 
 

@@ -173,7 +173,7 @@ async def _end_build(ports: Ports, job: Claim, state: str, reason: str) -> None:
 
 async def apply(ports: Ports, job: Claim) -> None:
     """Make pods match the pointers after a scale or a restart; the cluster goes on from there."""
-    await apply_app(ports, job.app_uuid)
+    await apply_app(ports, job.app_uuid, job)
     await close(ports, job)
 
 
@@ -182,9 +182,10 @@ async def destroy(ports: Ports, job: Claim) -> None:
     row = await ports.db.read_one(sa.select(App.id, App.generation).where(App.uuid == job.app_uuid))
     if row is None:
         return
+    await jobs.confirm(ports.db, job)
     await ports.cluster.workloads.remove(row.id, row.generation)
     await ports.logs.forget(row.id)
-    for key in await ports.objects.list(f"sources/{row.id}/"):
+    for key in await ports.objects.list(f"sources/{job.app_uuid}/"):
         await ports.objects.delete(key)
     point("app.removed")
 

@@ -147,8 +147,8 @@ def ptypes_of(lines: dict[str, Any]) -> list[str]:
 
 
 def succeed(release: Release, ptypes: Sequence[str]) -> None:
-    """Record that the release serves."""
-    release.state = "succeed"
+    """Record that the release serves, also one that has failed before."""
+    release.state, release.failed, release.exception = "succeed", False, None
     release.deployed_ptypes = sorted({*release.deployed_ptypes, *ptypes})
     _add_condition(release, "succeed", ptypes)
 
@@ -209,5 +209,5 @@ def _of_app(app: UUID) -> sa.Select[Release]:
 
 
 _running_deploy = sa.select(Job).where(
-    Job.app_uuid == sa.bindparam("app"), Job.state == "running", Job.kind == "deploy"
+    Job.app_uuid == sa.bindparam("app"), Job.kind == "deploy", jobs.IS_UNDER_WAY
 )

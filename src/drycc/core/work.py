@@ -40,7 +40,7 @@ class Ports:
     build_timeout: float
 
 
-async def apply_app(ports: Ports, app: UUID) -> None:
+async def apply_app(ports: Ports, app: UUID, job: Claim | None = None) -> None:
     """Tell the cluster what is desired of the app now; nothing for one that is gone.
 
     The workloads go first, since they are what is refused to somebody who comes late (`Stale`).
@@ -49,6 +49,8 @@ async def apply_app(ports: Ports, app: UUID) -> None:
     row = await ports.db.read_one(sa.select(App.routable).where(App.uuid == app))
     if spec is None or row is None:
         return
+    if job is not None:
+        await jobs.confirm(ports.db, job)
     table = workloads.route_table(spec.app, ports.domain, is_routable=row.routable)
     await ports.cluster.workloads.apply(spec)
     await ports.cluster.routes.apply(table)

@@ -22,6 +22,7 @@ from drycc.core.secrets import Keyring
 from drycc.core.work import Ports
 from drycc.errors import Unavailable
 from drycc.kit.aio import cancel, running, within
+from drycc.kit.crash import point
 from drycc.kit.disk import find_trouble
 from drycc.roles import Role
 from drycc.settings import Settings
@@ -98,6 +99,7 @@ class Worker:
         former = [task for task, held in self.running.items() if held.id == claim.id and held is not claim]
         try:
             with self.leases.hold(claim):
+                point("job.claimed")
                 if former:  # lost, but not ended yet
                     await asyncio.wait(former)
                 await self._handle(claim)
