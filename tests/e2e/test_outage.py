@@ -12,13 +12,13 @@ SHORT = QUICK | {"DRYCC_LEASE": "3"}
 
 
 @pytest.mark.e2e
-async def test_a_push_runs_through_a_locked_sqlite() -> None:
+async def test_gp11_a_push_runs_through_a_locked_sqlite() -> None:
     async with Platform(None, SHORT) as platform:
         lock = locked(platform.data / "drycc.db")
         await push_through(platform, lock, seconds=8, reads_go_on=True)
 
 
-async def test_a_push_runs_through_a_restart_of_postgresql() -> None:
+async def test_gp11_a_push_runs_through_a_restart_of_postgresql() -> None:
     with run_server() as server:
         settings = SHORT | {"DRYCC_DATABASE_URL": server.url}
         async with Platform(server.url, settings) as platform:
