@@ -65,8 +65,8 @@ def count_pods(platform: Platform) -> dict[str, int]:
 
 def find_temporary(platform: Platform) -> list[Path]:
     return [
-        *(platform.data / "repos").glob("*/objects/tmp_objdir*"),
-        *(platform.data / "objects").glob(".part-*"),
+        *(platform.seen_data / "repos").rglob("tmp_objdir*"),
+        *(platform.seen_data / "objects").glob(".part-*"),
     ]
 
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tests.postgres import free_port
+from tests.smalldisk import Disk
 
 T = TypeVar("T")
 
@@ -146,10 +147,13 @@ class Platform:
     environment: Mapping[str, str] = field(default_factory=dict)
     home: Path = field(default_factory=lambda: Path(mkdtemp(prefix="dryccd-")))
     python: str = sys.executable  # of the virtual environment that `dryccd` is installed in
+    disk: Disk | None = None  # where its data directory lies, instead of in `home`
 
     def __post_init__(self) -> None:
         self.http_port, self.ssh_port, self.edge_port = free_port(), free_port(), free_port()
-        self.data = self.home / "data"
+        self.data = (self.disk.path if self.disk else self.home) / "data"
+        self.seen_data = (self.disk.seen if self.disk else self.home) / "data"
+        self.prefix = self.disk.prefix if self.disk else ()
         self.process: asyncio.subprocess.Process | None = None
         self.key: Path | None = None
         settings = {
@@ -193,7 +197,7 @@ class Platform:
         """Start `dryccd serve` and wait until it says that it is ready."""
         with (self.home / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(self.python, "-m", "drycc", "serve"),
+                *(*self.prefix, self.python, "-m", "drycc", "serve"),
                 cwd=self.home,
                 env=self.settings,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -233,7 +237,7 @@ class Platform:
 
     async def dryccd(self, *argv: str, types: str = "", seconds: float = 60) -> Done:
         """Another command of the program, with the settings of this platform."""
-        command = (self.python, "-m", "drycc", *argv)
+        command = (*self.prefix, self.python, "-m", "drycc", *argv)
         return await run(*command, cwd=self.home, environment=self.settings, types=types, seconds=seconds)
 
     def log(self) -> str:

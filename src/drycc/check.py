@@ -7,8 +7,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from drycc import main
-from drycc.backends.db import Database, is_migrated, open_database
+from drycc.backends.db import AsyncSession, Database, is_migrated, open_database
+from drycc.check_disk import check_owner, check_wal, check_writable, describe_space
 from drycc.data import check_run
 from drycc.errors import DryccError, Invalid
 from drycc.kit.sockets import bind_listener
@@ -33,25 +36,40 @@ async def check(settings: Settings) -> None:
 async def _data(settings: Settings) -> str:
     pid = main.running_pid(settings)
     check_run(settings)
-    existing = _existing(Path(settings.data))
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise Invalid(f"{settings.data}: {existing} is no directory that we may write to")
-    free = shutil.disk_usage(existing).free
-    owner = f"in use by pid {pid}" if pid else "free"
-    return f"{settings.data}, {owner}, {free // 1024**2} MiB free"
+    warning = check_owner(settings)
+    return _join(settings.data, f"in use by pid {pid}" if pid else "free", warning)
 
 
-def _existing(path: Path) -> Path:
-    return path if path.exists() or path == path.parent else _existing(path.parent)
+async def _space(settings: Settings) -> str:
+    return describe_space(settings)
 
 
 async def _database(settings: Settings) -> str:
     async with open_database(settings.database_url) as db:
+        where = db.url.render_as_string(hide_password=True)
         if _is_absent(db):
-            return f"{db.url.render_as_string()}, not there yet: `dryccd migrate` or `serve` makes it"
+            return f"{where}, not there yet: `dryccd migrate` or `serve` makes it"
         revision = await db.revision()
         state = "up to date" if is_migrated(revision, main.migrations()) else "to be migrated"
-        return f"{db.url.render_as_string(hide_password=True)}, schema {revision}, {state}"
+        warning = _look_at_file(db.file()) if db.is_sqlite else ""
+        await db.write(_nothing)
+        return _join(where, f"schema {revision}, {state}", warning)
+
+
+def _look_at_file(database: Path) -> str:
+    for path in (database, Path(f"{database}-wal"), Path(f"{database}-shm")):
+        if path.exists():
+            check_writable(path)
+    return check_wal(database)
+
+
+async def _nothing(session: AsyncSession) -> None:
+    """The first statement takes the lock that a write needs."""
+    await session.execute(sa.select(sa.literal(1)))
+
+
+def _join(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 async def _keyring(settings: Settings) -> str:
@@ -110,6 +128,7 @@ async def _edge(settings: Settings) -> str:
 
 PARTS: dict[str, Callable[[Settings], Awaitable[str]]] = {
     "data": _data,
+    "space": _space,
     "database": _database,
     "keyring": _keyring,
     "addresses": _addresses,

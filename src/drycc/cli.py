@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drycc import __version__, settings
 from drycc.errors import DryccError, Invalid
+from drycc.kit.disk import find_trouble
 from drycc.settings import Settings
 
 Command = Callable[[argparse.Namespace, Settings], Coroutine[None, None, None]]
@@ -25,6 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_run(arguments))
     except DryccError as error:
         sys.exit(f"dryccd: {error}")
+    except OSError as error:
+        trouble = find_trouble(error)
+        if trouble is None and not isinstance(error, PermissionError):
+            raise
+        sys.exit(f"dryccd: {trouble or error.strerror}: {error.filename}")
     except KeyboardInterrupt:
         sys.exit(130)
 

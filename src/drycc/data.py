@@ -6,15 +6,18 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from io import FileIO
 from pathlib import Path
 
 from drycc.backends.db import Database, is_migrated, open_database
 from drycc.errors import Conflict, Invalid, NotFound
+from drycc.kit.disk import find_trouble, guarded
 from drycc.kit.files import close_to_others
 from drycc.settings import LONGEST_RUN, Settings
 
 log = logging.getLogger("drycc.data")
 
+PID_BYTES = 10
 MARKS = ("lock", "drycc.db", "repos")  # of a directory that was ours before
 
 
@@ -24,8 +27,10 @@ def lock_data(settings: Settings) -> Iterator[None]:
     data = Path(settings.data)
     try:
         _prepare(settings)
-        lock = (data / "lock").open("a+")
+        lock = FileIO(os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
     except OSError as error:
+        if trouble := find_trouble(error):
+            raise trouble from error
         raise Invalid(f"{data} cannot be the data directory: {error.filename}: {error.strerror}") from error
     with lock:
         try:
@@ -35,9 +40,8 @@ def lock_data(settings: Settings) -> Iterator[None]:
                 f"{data} belongs to a running dryccd (pid {running_pid(settings)}); "
                 "stop it with `dryccd stop`, or name another directory with --data"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with guarded():
+            lock.write(f"{os.getpid():<{PID_BYTES}}".encode())  # in place, which a full disk takes, too
         yield
 
 

@@ -68,6 +68,12 @@ class Unavailable(DryccError):
     code = "unavailable"
 
 
+class NoSpace(Unavailable):
+    """A disk is full; the same call works when there is space again."""
+
+    code = "no_space"
+
+
 class Throttled(DryccError):
     """Too many attempts; the asker may come back in `seconds`."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drycc.errors import NoSpace
 from drycc.kit.files import (
     close_to_others,
     create_whole,
@@ -17,6 +18,7 @@ from drycc.kit.files import (
     write_json,
 )
 from tests.ordinary import ORDINARY
+from tests.smalldisk import small_disk
 
 
 def test_json_is_replaced_whole_and_private(tmp_path: Path) -> None:
@@ -31,6 +33,24 @@ def test_json_is_replaced_whole_and_private(tmp_path: Path) -> None:
         path.write_text(text)
         assert read_json(path) is None
     assert read_json(path / "below") is None
+
+
+def test_a_full_disk_keeps_the_former_file_and_nothing_else(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        path, new = disk.seen / "snapshot.json", disk.seen / "keyring"
+        write_json(path, {"a": 1})
+        for leave in (0, 4096):
+            disk.fill(leave)
+            with pytest.raises(NoSpace, match="no space is left"):
+                write_json(path, {"a": "x" * 8192})
+            with pytest.raises(NoSpace):
+                create_whole(new, b"x" * 8192)
+            assert sorted(os.listdir(disk.seen)) == ["ballast", "snapshot.json"]
+            assert read_json(path) == {"a": 1}
+        disk.free()
+        write_json(path, {"a": "x" * 8192})
+        create_whole(new, b"x" * 8192)
+        assert sorted(os.listdir(disk.seen)) == ["keyring", "snapshot.json"]
 
 
 def test_read_only_and_closed_trees_are_removed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The HTTP pieces alone: translation, body, log lines, on a small app and a real socket."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 
@@ -23,6 +24,8 @@ async def echo(request: Request) -> Response:
         raise errors.Conflict("busy")
     if request.url.path == "/bug":
         raise ZeroDivisionError
+    if request.url.path == "/full":
+        raise OSError(errno.ENOSPC, "No space left on device")
     body = await request.body()
     return Json({"path": request.url.path, "method": request.method, "body": body.decode()})
 
@@ -52,6 +55,7 @@ async def call(port: int, method: str, path: str, body: bytes | None = None, kin
         (errors.Forbidden("no"), 403, '{"detail":"no"}'),
         (errors.Unauthenticated("who"), 401, '{"detail":"who"}'),
         (errors.Unavailable("away"), 503, '{"detail":"away"}'),
+        (errors.NoSpace("full"), 503, '{"detail":"full"}'),
         (errors.Throttled("slow", seconds=9.6), 429, '{"detail":"slow"}'),
         (errors.BuildFailed("schön"), 400, '{"detail":"schön"}'),
     ],
@@ -64,6 +68,8 @@ def test_our_errors_as_clients_parse_them(error: errors.DryccError, status: int,
         assert response.headers["www-authenticate"] == "token"
     if status == 429:
         assert response.headers["retry-after"] == "10"
+    if status == 503:
+        assert response.headers["retry-after"] == "5"
 
 
 async def test_errors_are_translated_and_bugs_have_an_id(port: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -76,6 +82,13 @@ async def test_errors_are_translated_and_bugs_have_an_id(port: int, caplog: pyte
     assert "ZeroDivisionError" in caplog.text
     assert "GET /bug?password=*** 500" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+async def test_a_full_disk_is_said_without_a_trace(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await call(port, "GET", "/full")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"].startswith("no space is left on the platform's disk")
+    assert "Traceback" not in caplog.text
 
 
 async def test_slashes(port: int) -> None:

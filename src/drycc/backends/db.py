@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,13 +19,13 @@ import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from drycc.errors import Conflict, Invalid, NotFound, Unavailable
+from drycc.backends.db_errors import translated
+from drycc.errors import Conflict, Invalid, NoSpace, NotFound, Unavailable
 
 T = TypeVar("T")
 MIGRATION_LOCK = 0x64727963  # any number of ours
@@ -33,19 +34,11 @@ CLOSING = 1.0  # seconds for a connection's thread to end
 BUSY_MS = 5_000  # for which one writer may keep the next waiting
 # A process that stands still in the midst of a write, even of a statement, must not hold its rows.
 _STILL = ("idle_in_transaction_session_timeout", "statement_timeout")
-_SQLITE_AWAY = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-    }
-)
-_SQLITE_BROKEN = frozenset(
-    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
-)
-_POSTGRESQL_AWAY = frozenset({"08", "53", "57"})  # connection, resources, operator or timeout
+TURN_WITHIN = 10.0  # seconds in which a statement must get a connection
+ANSWER_WITHIN = 30.0  # seconds for a server to answer a statement
+CONNECT_WITHIN = 10.0  # seconds for a server to take a connection
+REFUSAL_COUNTS = 10.0  # seconds for which a write that was refused speaks against readiness
+WAL_BYTES = 64 * 1024 * 1024  # to which SQLite's log shrinks when it begins anew: its bound
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
 
 
@@ -95,7 +88,7 @@ class Database:
                 self.url, isolation_level="AUTOCOMMIT", pool_size=4, hide_parameters=True
             )
             self._writes = create_async_engine(
-                self.url, pool_size=1, max_overflow=0, pool_timeout=30, hide_parameters=True
+                self.url, pool_size=1, max_overflow=0, pool_timeout=TURN_WITHIN, hide_parameters=True
             )
             for engine in self.engines:
                 event.listen(engine.sync_engine, "do_connect", self._open_sqlite)
@@ -103,22 +96,22 @@ class Database:
             event.listen(self._writes.sync_engine, "connect", _prepare_sqlite_writer)
             event.listen(self._writes.sync_engine, "begin", _begin_immediate)
         else:
+            pool: dict[str, Any] = {"pool_size": 8, "pool_pre_ping": True, "pool_timeout": TURN_WITHIN}
             self._reads = create_async_engine(
                 self.url,
                 isolation_level="AUTOCOMMIT",
                 hide_parameters=True,
                 pool_reset_on_return=None,
-                pool_size=8,
-                pool_pre_ping=True,
-                connect_args={"server_settings": {"default_transaction_read_only": "on"}},
+                connect_args=_bounds({"default_transaction_read_only": "on"}),
+                **pool,
             )
             self._writes = create_async_engine(
                 self.url,
                 hide_parameters=True,
-                pool_size=8,
-                pool_pre_ping=True,
-                connect_args={"server_settings": dict.fromkeys(_STILL, str(BUSY_MS))},
+                connect_args=_bounds(dict.fromkeys(_STILL, str(BUSY_MS))),
+                **pool,
             )
+        self._refusal: tuple[float, Unavailable] | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -126,7 +119,7 @@ class Database:
 
     async def read(self, statement: sa.Executable, **values: Any) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         """All rows of one statement, which sees every commit before it; it cannot write."""
-        async with _translated(), self._reads.connect() as connection:
+        async with translated(), self._reads.connect() as connection:
             return (await connection.execute(statement, values)).all()
 
     async def read_one(self, statement: sa.Executable, **values: Any) -> sa.Row[*tuple[Any, ...]] | None:
@@ -154,7 +147,8 @@ class Database:
     async def _write(self, body: Callable[[AsyncSession], Awaitable[T]], app: UUID | None) -> T:
         _writing.set(True)
         async with (
-            _translated(),
+            self._noted(),
+            translated(),
             AsyncSession(self._writes, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -169,13 +163,27 @@ class Database:
         if found.first() is None:
             raise NotFound("No App matches the given query.")
 
+    @asynccontextmanager
+    async def _noted(self) -> AsyncIterator[None]:
+        """Keep what stood against the latest write, where reads go on all the same."""
+        try:
+            yield
+        except Unavailable as error:
+            if self.is_sqlite or isinstance(error, NoSpace):
+                self._refusal = monotonic(), error
+            raise
+        if self._refusal and not isinstance(self._refusal[1], NoSpace):  # there is always space for nothing
+            self._refusal = None
+
     async def ping(self) -> None:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raises `Unavailable` when the database does not answer, or took no write a moment ago."""
         await self.read(sa.select(sa.literal(1)))
+        if self._refusal and monotonic() - self._refusal[0] < REFUSAL_COUNTS:
+            raise Unavailable(str(self._refusal[1]))
 
     async def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
-        async with _translated(), self._reads.connect() as connection:
+        async with translated(), self._reads.connect() as connection:
             return await connection.run_sync(_revision)
 
     async def migrate(self, scripts: Path) -> None:
@@ -185,13 +193,13 @@ class Database:
         """
         if self.is_sqlite and self.url.database:
             await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
-        async with asyncio.timeout(MIGRATION_WAIT):
+        async with translated(), asyncio.timeout(MIGRATION_WAIT):
             while not is_migrated(await self.revision(), scripts):
                 try:
-                    async with _translated(), self._migrating() as connection:
+                    async with translated(), self._migrating() as connection:
                         await connection.run_sync(_upgrade, scripts)
-                except Unavailable:  # a new file that another process makes its own just now
-                    if not self.is_sqlite:
+                except Unavailable as error:  # a new file that another process makes its own just now
+                    if not self.is_sqlite or isinstance(error, NoSpace):
                         raise
                     await asyncio.sleep(0.1)
 
@@ -323,7 +331,7 @@ def _prepare_sqlite_writer(connection: Any, record: object) -> None:
         cursor.execute("pragma journal_mode = wal")
     cursor.execute("pragma synchronous = full")
     cursor.execute("pragma foreign_keys = on")
-    cursor.execute(f"pragma journal_size_limit = {64 * 1024 * 1024}")
+    cursor.execute(f"pragma journal_size_limit = {WAL_BYTES}")
     cursor.close()
 
 
@@ -342,42 +350,16 @@ def _parse_url(url: str) -> sa.URL:
         raise Invalid("DRYCC_DATABASE_URL is no URL of a database") from None
 
 
+def _bounds(server_settings: dict[str, str]) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_WITHIN,
+        "command_timeout": ANSWER_WITHIN,
+        "server_settings": server_settings,
+    }
+
+
 def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("begin immediate")
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Turn "the database does not answer" into `Unavailable`."""
-    try:
-        yield
-    except (DBAPIError, sa.exc.TimeoutError, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and _is_unusable(error):
-            cause = (error.orig and error.orig.__cause__) or error.orig
-            raise Unavailable(f"the database cannot be used: {cause}") from error
-        if isinstance(error, DBAPIError) and not _is_away(error):
-            raise
-        raise Unavailable("the database does not answer, try again later") from error
-
-
-def _is_unusable(error: DBAPIError) -> bool:
-    """No database, none of ours to use, or not with this name and password: waiting helps nothing."""
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return _sqlite_code(error) in _SQLITE_BROKEN or state.startswith(("28", "3D"))
-
-
-def _sqlite_code(error: DBAPIError) -> int | None:
-    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
-def _is_away(error: DBAPIError) -> bool:
-    code = _sqlite_code(error)
-    if code is not None:
-        return code in _SQLITE_AWAY
-    if (getattr(error.orig, "sqlstate", None) or "")[:2] in _POSTGRESQL_AWAY:
-        return True
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 __all__ = [

@@ -13,14 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from uuid import UUID
 
 from asyncssh import BreakReceived, DisconnectError, SignalReceived, SSHServerProcess, TerminalSizeChanged
 
 from drycc.build import repository
 from drycc.build.hook import Question, Talk, hear, open_talk
 from drycc.build.pipes import open_pipe, open_writer, widen
-from drycc.build.repository import LIVE, Repositories
+from drycc.build.repository import LIVE
 from drycc.build.terminal import describe, make_lines
 from drycc.errors import DryccError, Unavailable
 from drycc.kit.aio import cancel, within
@@ -63,13 +62,12 @@ class Push:
 
 
 @asynccontextmanager
-async def receive_pack(
-    process: SSHServerProcess[bytes], repositories: Repositories, app: UUID, hooks: Path
-) -> AsyncIterator[Push]:
-    """Receive a push. Leave the body normally and the references move; raise `PushRejected`, or anything
-    else, and git says "remote rejected" after the error's lines. Raises `GitEnded` when nothing was asked.
+async def receive_pack(process: SSHServerProcess[bytes], path: Path, hooks: Path) -> AsyncIterator[Push]:
+    """Receive a push into its own repository `path`, which is gone afterwards.
+
+    Leave the body normally and the references move; raise `PushRejected`, or anything else, and git says
+    "remote rejected" after the error's lines. Raises `GitEnded` when nothing was asked.
     """
-    path = await asyncio.to_thread(repositories.open_push, app)
     try:
         async with open_talk() as talk, _serve_receive(process, path, hooks, talk) as child:
             async with _deadline():

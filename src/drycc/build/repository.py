@@ -17,6 +17,9 @@ from uuid import UUID, uuid4
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
+from drycc.errors import NoSpace
+from drycc.kit.disk import NO_SPACE, guarded, has_space
+
 WHOLE = "refs/drycc/commits"  # with all history: what pushers are told that we have
 CUT = "refs/drycc/shallow"  # of pushes from shallow clones
 LIVE = "live"  # the namespace that clones see
@@ -68,17 +71,23 @@ class Repositories:
         """The app's repository, made when it is not there yet."""
         path = self.root / f"{app}.git"
         if not (path / "HEAD").exists():
-            _lay_out(path, _CONFIG, "pushes")
-            (path / "HEAD").write_text(HEAD)
+            with guarded():
+                _lay_out(path, _CONFIG, "pushes")
+                _begin(path)
         return path
 
     def open_push(self, app: UUID) -> Path:
         """A new repository for one push, with the app's objects behind it; `close_push` removes it."""
         kept = self.open(app)
         path = kept / "pushes" / uuid4().hex
-        _lay_out(path, self._push_config)
-        (path / "objects/info/alternates").write_text(f"{kept}/objects\n")
-        (path / "HEAD").write_text(HEAD)
+        try:
+            with guarded():
+                _lay_out(path, self._push_config)
+                (path / "objects/info/alternates").write_text(f"{kept}/objects\n")
+                _begin(path)
+        except BaseException:
+            close_push(path)
+            raise
         return path
 
     def list(self) -> set[UUID]:
@@ -112,15 +121,21 @@ def open_incoming(incoming: Incoming) -> pygit2.Repository:
 
 
 def keep(incoming: Incoming, app: Path, sha: str) -> None:
-    """Make the commit the app's for good, whatever becomes of the push; may be repeated."""
-    pack = app / "objects" / "pack"
-    for kind in ("*.pack", "*.rev", "*.idx"):  # the index last: with it git sees the pack
-        for file in (incoming.quarantine / "pack").glob(kind):
-            _link(file, pack / file.name)
-    with _lock:
-        repository = _open(app)
-        _mark_ends(repository, incoming.shallow)
-        repository.references.create(f"{CUT if incoming.shallow else WHOLE}/{sha}", sha, force=True)
+    """Make the commit the app's for good, whatever becomes of the push; may be repeated.
+
+    Raises `NoSpace` on a full disk, and then leaves nothing.
+    """
+    linked: list[Path] = []
+    with _lock, guarded():
+        try:
+            _link_packs(incoming, app, linked)
+            repository = _open(app)
+            _mark_ends(repository, incoming.shallow)
+            _refer(repository, f"{CUT if incoming.shallow else WHOLE}/{sha}", sha)
+        except BaseException:
+            for file in reversed(linked):
+                file.unlink()
+            raise
 
 
 def publish(app: Path, sha: str | None) -> None:
@@ -146,9 +161,28 @@ def _lay_out(path: Path, config: str, *directories: str) -> None:
     (path / "config").write_text(config)
 
 
-def _link(file: Path, target: Path) -> None:
-    with suppress(FileExistsError):  # a pack is named by its content
-        os.link(file, target)
+def _begin(path: Path) -> None:
+    """Write HEAD, whole or not at all: it says that the rest is there."""
+    part = path / "HEAD.part"
+    part.write_text(HEAD)
+    part.replace(path / "HEAD")
+
+
+def _link_packs(incoming: Incoming, app: Path, linked: list[Path]) -> None:
+    """Adds what it makes to `linked`. A pack is named by its content: one that is there is the same."""
+    for kind in ("*.pack", "*.rev", "*.idx"):  # the index last: with it git sees the pack
+        for file in (incoming.quarantine / "pack").glob(kind):
+            target = app / "objects" / "pack" / file.name
+            with suppress(FileExistsError):
+                os.link(file, target)
+                linked.append(target)
+
+
+def _refer(repository: pygit2.Repository, name: str, sha: str) -> None:
+    try:
+        repository.references.create(name, sha, force=True)
+    except pygit2.GitError as error:
+        raise NoSpace(NO_SPACE) if not has_space(Path(repository.path)) else error from error
 
 
 def _mark_ends(repository: pygit2.Repository, commits: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from drycc.build.terminal import describe
 from drycc.core import apps, keys, policy
 from drycc.core.models import App, Build, Release
 from drycc.core.policy import Action
-from drycc.errors import DryccError, Forbidden, NotFound
+from drycc.errors import DryccError, Forbidden, NoSpace, NotFound
 from drycc.kit.aio import cancel, within
 
 log = logging.getLogger("drycc.build")
@@ -84,9 +84,13 @@ class Session:
         try:
             target = await self._find_target(app, COMMANDS[name].permission)
         except DryccError as refusal:
-            self.process.stdout.write(packet(f"ERR {refusal}\n"))
-            return 1
+            return self._refuse(refusal)
         return await COMMANDS[name].run(self, target)
+
+    def _refuse(self, refusal: DryccError) -> int:
+        """What git shows as `fatal: remote error`, before it has heard anything else."""
+        self.process.stdout.write(packet(f"ERR {refusal}\n"))
+        return 1
 
     async def _find_target(self, id: str, permission: Action) -> Target:
         """Who asks is looked up again: a connection may be older than the last change of a right."""
@@ -107,9 +111,11 @@ class Session:
     async def receive(self, target: Target) -> int:
         ports = self.ports
         try:
-            async with receive_pack(
-                self.process, ports.repositories, target.app.uuid, ports.hooks
-            ) as received:
+            path = await asyncio.to_thread(ports.repositories.open_push, target.app.uuid)
+        except NoSpace as refusal:
+            return self._refuse(refusal)
+        try:
+            async with receive_pack(self.process, path, ports.hooks) as received:
                 await push.receive(received, target, ports)
         except GitEnded as end:
             return end.status

@@ -5,21 +5,21 @@ import os
 import signal
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
-from pathlib import Path
 from uuid import UUID, uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.build.git import environment
+from drycc.build.repository import Incoming
 from drycc.errors import Unavailable
 
 PREFIX = "sources/"
 CHUNK = 1024 * 1024  # bytes: each is one hop to a thread that writes
 
 
-async def archive(objects: ObjectStore, repository: Path, app: UUID, sha: str) -> str:
+async def archive(objects: ObjectStore, incoming: Incoming, app: UUID, sha: str) -> str:
     """Store the commit's files durably; gives the object's key. Never more than a chunk is in memory."""
     key = f"{PREFIX}{app}/{uuid4().hex}.tar"
-    await objects.put(key, _pack(repository, sha))
+    await objects.put(key, _pack(incoming, sha))
     return key
 
 
@@ -30,12 +30,16 @@ async def sweep(objects: ObjectStore, wanted: Collection[str]) -> None:
             await objects.delete(key)
 
 
-async def _pack(repository: Path, sha: str) -> AsyncIterator[bytes]:
+async def _pack(incoming: Incoming, sha: str) -> AsyncIterator[bytes]:
     """What `git archive` writes; raises when it fails, so that half an archive is never kept."""
+    quarantine = {
+        "GIT_OBJECT_DIRECTORY": str(incoming.quarantine),
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(incoming.repository / "objects"),
+    }
     child = await asyncio.create_subprocess_exec(
         *("git", "-c", "tar.umask=0022", "archive", "--format=tar", sha),
-        cwd=repository,
-        env=environment(),
+        cwd=incoming.repository,
+        env=environment(**quarantine),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

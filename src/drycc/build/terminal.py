@@ -5,6 +5,7 @@ import re
 from uuid import uuid4
 
 from drycc.errors import DryccError
+from drycc.kit.disk import find_trouble
 
 log = logging.getLogger("drycc.build")
 
@@ -27,6 +28,8 @@ def describe(error: Exception) -> str:
     """An expected error's own sentence; for a bug, which goes to our log, the number to find it there by."""
     if isinstance(error, DryccError):
         return str(error)
+    if trouble := find_trouble(error):
+        return str(trouble)
     incident = uuid4().hex[:12]
     log.error("incident %s", incident, exc_info=error)
     return f"internal error, incident {incident}"

@@ -103,4 +103,6 @@ def describe_exit(exit: Exit) -> str:
     """`exit code 1`, `signal SIGSEGV`, or that nobody saw it."""
     if exit.signal:
         return f"signal {exit.signal}"
+    if exit.reason:
+        return f"exit code {exit.code} ({exit.reason})"
     return f"exit code {exit.code}" if exit.code is not None else "an end that nobody saw"

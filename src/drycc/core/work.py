@@ -1,5 +1,6 @@
 """What every job's handler works with, and the few things that all of them do."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,7 +16,10 @@ from drycc.core import builds, jobs, pods, workloads
 from drycc.core.jobs import Claim
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
+from drycc.errors import Unavailable
 from drycc.kit.ids import now
+
+log = logging.getLogger("drycc.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,11 @@ async def run_one_off(
 
 
 async def log_line(ports: Ports, app: str, text: str) -> None:
-    """One platform line into the app's own log."""
-    await ports.logs.append(app, [Line(now(), "platform", text)])
+    """One platform line into the app's own log; what it tells stays true where it cannot be kept."""
+    try:
+        await ports.logs.append(app, [Line(now(), "platform", text)])
+    except Unavailable as error:
+        log.warning("a line for %s is not kept (%s): %s", app, error, text)
 
 
 async def tell(ports: Ports) -> None:

@@ -5,25 +5,71 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
+from typing import TypeVar
+
+from drycc.errors import NoSpace, Unavailable
+from drycc.kit.disk import find_trouble
+
+T = TypeVar("T")
 
 log = logging.getLogger("drycc.tasks")
 
 RESTARTS_A_MINUTE = 5
+FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0  # seconds, while something that a task needs does not answer
+STEADY_AFTER = 60.0  # seconds without trouble after which the delay is the first one again
 
 
 async def supervise(name: str, body: Callable[[], Awaitable[None]]) -> None:
-    """Run an endless `body`, again when it fails; the sixth failure within a minute is raised."""
+    """Run an endless `body`, again when it fails; the sixth failure within a minute is raised.
+
+    What does not answer, or a full disk, is no failure: the body runs again after a growing delay,
+    for as long as that lasts.
+    """
     failures: list[float] = []
+    delay = FIRST_DELAY
     while True:
+        began = monotonic()
         try:
             return await body()
         except asyncio.CancelledError:
             raise
-        except Exception:  # the budget below is what makes this loop honest
+        except Exception as error:  # the budget below is what makes this loop honest
+            if trouble := _find_trouble(error):
+                delay = FIRST_DELAY if monotonic() - began > STEADY_AFTER else delay
+                log.warning("task %s waits %g s: %s", name, delay, trouble)
+                await asyncio.sleep(delay)
+                delay = min(LONGEST_DELAY, 2 * delay)
+                continue
             log.exception("task %s failed", name)
             failures = [at for at in failures if monotonic() - at < 60] + [monotonic()]
             if len(failures) > RESTARTS_A_MINUTE:
                 raise
+
+
+def _find_trouble(error: Exception) -> Exception | None:
+    """The first thing that did not answer, if there was nothing else."""
+    if isinstance(error, ExceptionGroup):
+        found = [_find_trouble(part) for part in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, Unavailable) else find_trouble(error)
+
+
+async def insist(step: Callable[[], Awaitable[T]], *, within: float, every: float = 1.0) -> T:
+    """Take a step that may be repeated, again while something that it needs does not answer.
+
+    Raises `Unavailable` when that lasts for `within` seconds, and `NoSpace` at once: somebody has to
+    make space first.
+    """
+    until = monotonic() + within
+    while True:
+        try:
+            return await step()
+        except NoSpace:
+            raise
+        except Unavailable:
+            if monotonic() > until:
+                raise
+        await asyncio.sleep(every)
 
 
 @asynccontextmanager

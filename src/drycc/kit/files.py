@@ -8,25 +8,35 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from drycc.kit.disk import guarded
+
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace the file, readable by us alone; durable when it returns."""
-    _write_part(path, data).replace(path)
-    sync_directory(path.parent)
+    """Replace the file, readable by us alone; durable when it returns. Raises `NoSpace`, and then the
+    former file stays and nothing else."""
+    with guarded():
+        part = _write_part(path, data)
+        try:
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
 
 
 def create_whole(path: Path, data: bytes) -> None:
     """As `write_whole`, but raises `FileExistsError` for a file that is there already."""
-    part = _write_part(path, data)
-    try:
-        os.link(part, path)
-    finally:
-        part.unlink()
-    sync_directory(path.parent)
+    with guarded():
+        part = _write_part(path, data)
+        try:
+            os.link(part, path)
+        finally:
+            part.unlink()
+        sync_directory(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace the file, readable by us alone; durable when it returns."""
+    """`write_whole` for a JSON object."""
     write_whole(path, json.dumps(value).encode())
 
 
@@ -87,10 +97,14 @@ def remove_leftovers(parent: Path) -> None:
 def _write_part(path: Path, data: bytes) -> Path:
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        part.unlink()
+        raise
     return part
 
 

@@ -21,6 +21,7 @@ from drycc.errors import (
     DryccError,
     Forbidden,
     Invalid,
+    NoSpace,
     NotFound,
     Throttled,
     Unauthenticated,
@@ -28,6 +29,7 @@ from drycc.errors import (
     Unprocessable,
 )
 from drycc.kit.access import AccessLog, show_target
+from drycc.kit.disk import find_trouble
 from drycc.kit.ids import stamp
 
 log = logging.getLogger("drycc.http")
@@ -44,7 +46,9 @@ STATUS = {
     Unauthenticated: 401,
     Throttled: 429,
     Unavailable: 503,
+    NoSpace: 503,
 }
+RETRY_AFTER = 5  # seconds, for what does not answer
 NO_PAGE = "<!doctype html><html><head><title>Not Found</title></head><body><h1>Not Found</h1></body></html>"
 
 
@@ -82,6 +86,8 @@ def translate(error: DryccError) -> Response:
         headers["WWW-Authenticate"] = error.scheme
     elif isinstance(error, Throttled):
         headers["Retry-After"] = f"{error.seconds:.0f}"
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = str(RETRY_AFTER)
     return Json(content, status, headers)
 
 
@@ -112,10 +118,11 @@ class Errors:
             if has_started:
                 raise
             await translate(error)(scope, receive, send)
-        except Exception:
+        except Exception as error:
             if has_started:
                 raise
-            await _answer_bug(scope)(scope, receive, send)
+            trouble = find_trouble(error)
+            await (translate(trouble) if trouble else _answer_bug(scope))(scope, receive, send)
         return None
 
 

@@ -13,7 +13,8 @@ from drycc.backends.db import Database
 from drycc.backends.logstore.base import LogStore, Page
 from drycc.core.apps import AppRef
 from drycc.core.secrets import Keyring
-from drycc.errors import DryccError
+from drycc.errors import DryccError, Unavailable
+from drycc.kit.http import translate
 from drycc.logs.admission import find_app
 from drycc.logs.asks import PodAsk, read_app_ask, read_pod_ask
 from drycc.logs.formats import join_chunks, show_line, show_page
@@ -48,9 +49,12 @@ class Streams:
             await answer(websocket, shown, self._stall)
 
     async def _admit(self, websocket: WebSocket) -> AppRef | None:
-        """Accept who may view the app; everybody else gets 403 for an answer to the handshake."""
+        """Accept who may view the app; everybody else gets 403 for an answer to the handshake, or 503."""
         try:
             app = await find_app(self._db, self._keyring, websocket)
+        except Unavailable as error:
+            await websocket.send_denial_response(translate(error))
+            return None
         except DryccError:
             await websocket.close()
             return None

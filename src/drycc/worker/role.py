@@ -23,6 +23,7 @@ from drycc.core.work import Ports
 from drycc.errors import Unavailable
 from drycc.kit.aio import cancel, running, within
 from drycc.kit.crash import point
+from drycc.kit.disk import find_trouble
 from drycc.roles import Role
 from drycc.settings import Settings
 from drycc.worker.leases import Leases
@@ -116,14 +117,19 @@ class Worker:
         except LeaseLost:
             raise
         except (Unavailable, Stale) as error:
-            log.warning("job %s %s waits: %s", claim.id, claim.kind, error)
-            again = partial(jobs.retry, claim=claim, after=RETRY_AFTER)
-            await _persist(lambda: self.db.write(again))
-        except Exception:
+            await self._put_back(claim, error)
+        except Exception as error:
+            if trouble := find_trouble(error):
+                return await self._put_back(claim, trouble)
             await self.db.write(partial(jobs.check, claim=claim))  # a job that is lost may fail
             incident = uuid4().hex[:12]
             log.exception("job %s %s failed, incident %s", claim.id, claim.kind, incident)
             await self._give_up(claim, f"internal error, incident {incident}")
+
+    async def _put_back(self, claim: Claim, error: Exception) -> None:
+        log.warning("job %s %s waits: %s", claim.id, claim.kind, error)
+        again = partial(jobs.retry, claim=claim, after=RETRY_AFTER)
+        await _persist(lambda: self.db.write(again))
 
     async def _give_up(self, claim: Claim, reason: str) -> None:
         await _persist(lambda: pipeline.give_up(self.ports, claim, reason))

@@ -8,7 +8,8 @@ import pytest
 
 from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
-from drycc.errors import Invalid, NotFound
+from drycc.errors import Invalid, NoSpace, NotFound
+from tests.smalldisk import small_disk
 
 
 @pytest.fixture
@@ -36,6 +37,21 @@ async def test_an_object_is_stored_read_replaced_and_deleted(objects: ObjectStor
     await objects.delete("sources/app/1.tar")
     with pytest.raises(NotFound):
         await objects.path("sources/app/1.tar")
+
+
+async def test_a_full_disk_leaves_the_old_object_and_no_part(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        objects = await open_objects(f"file://{disk.seen}/objects")
+        await objects.put("sources/app/1.tar", chunks(b"one"))
+        for leave in (0, 64 * 4096):
+            disk.fill(leave)
+            with pytest.raises(NoSpace, match="no space is left"):
+                await objects.put("sources/app/1.tar", chunks(*[bytes(100_000)] * 5))
+            assert disk.left() >= leave
+        assert (await objects.path("sources/app/1.tar")).read_bytes() == b"one"
+        disk.free()
+        assert await objects.put("sources/app/1.tar", chunks(*[bytes(100_000)] * 5)) == 500_000
+        assert [file.name for file in disk.seen.rglob("*") if file.is_file()] == ["1.tar"]
 
 
 async def test_a_broken_upload_leaves_the_old_object_and_no_part(

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 from drycc.build.image import main
-from drycc.build.image.disk import digest_tree
+from drycc.build.image.disk import digest_tree, measure_tree
 from drycc.build.image.python import is_pinned, read_runtime
 from drycc.errors import BuildFailed
 from drycc.kit.files import delete_tree
@@ -101,7 +101,7 @@ def test_a_procfile_app_is_its_tree(site: Site) -> None:
     assert not os.access(tree / "lib/a", os.X_OK)
     assert (tree / "lib").stat().st_mode & 0o222 == 0
     assert site.result() == json.loads((site.image() / "complete").read_text())
-    assert site.result() == {"digest": digest_tree(tree, ""), "venv": None}
+    assert site.result() == {"digest": digest_tree(tree, ""), "venv": None, "size": measure_tree(tree)}
     assert str(site.result()["digest"])[:19] in said
 
 

@@ -52,11 +52,15 @@ class AppSpec:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: `code` 0–255, or `signal` when one killed it; both None = it vanished unseen."""
+    """How a process ended: `code` 0–255, or `signal` when one killed it; both None = it vanished unseen.
+
+    `reason` is why it could not be started at all, where that is known.
+    """
 
     code: int | None
     signal: str | None
     at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

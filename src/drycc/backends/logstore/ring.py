@@ -26,6 +26,7 @@ from drycc.backends.logstore.base import (
 from drycc.backends.logstore.retention import Bounds, choose_drops, list_stored
 from drycc.backends.logstore.segments import Batch, Segments, remove_trash
 from drycc.errors import Invalid, Unavailable
+from drycc.kit.disk import find_trouble
 
 T = TypeVar("T")
 LANES = 4
@@ -132,7 +133,9 @@ class LocalLogStore(LogStore):
         try:
             await self._lane(app).append(log, Batch(_bounded(lines), reached))
         except OSError as error:
-            raise Unavailable(f"the log store cannot write: {error.strerror}") from error
+            raise find_trouble(error) or Unavailable(
+                f"the log store cannot write: {error.strerror}"
+            ) from error
 
     async def reached(self, app: str, pod: str) -> int:
         return (await self._open(app)).segments.reached(pod)

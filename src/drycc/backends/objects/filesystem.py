@@ -4,13 +4,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from io import BufferedWriter
+from io import FileIO
 from pathlib import Path
 from threading import Lock
 from uuid import uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NotFound
+from drycc.kit.disk import guarded
 from drycc.kit.files import sync_directory
 
 
@@ -22,17 +23,18 @@ class FileStore(ObjectStore):
     async def put(self, key: str, data: AsyncIterator[bytes]) -> int:
         target = self._file(key)
         part = self.root / f".part-{uuid4().hex}"
-        file = await asyncio.to_thread(self._open, part)
-        try:
-            size = 0
-            async for chunk in data:
-                size += await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(self._finish, file, part, target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        finally:
-            file.close()
+        with guarded():
+            file = await asyncio.to_thread(self._open, part)
+            try:
+                size = 0
+                async for chunk in data:
+                    size += await asyncio.to_thread(_write, file, chunk)
+                await asyncio.to_thread(self._finish, file, part, target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+            finally:
+                file.close()
         return size
 
     async def path(self, key: str) -> Path:
@@ -59,14 +61,13 @@ class FileStore(ObjectStore):
         )
         return sorted(key for key in keys if key.startswith(prefix))
 
-    def _open(self, part: Path) -> BufferedWriter:
-        """For us alone: objects may be secret."""
+    def _open(self, part: Path) -> FileIO:
+        """For us alone: objects may be secret. Unbuffered: `close` would try again what found no space."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        return FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
-    def _finish(self, file: BufferedWriter, part: Path, target: Path) -> None:
+    def _finish(self, file: FileIO, part: Path, target: Path) -> None:
         """Make the bytes durable, then the name, then those of new directories."""
-        file.flush()
         os.fsync(file.fileno())
         with self._naming:
             new = [directory for directory in self._directories(target) if not directory.is_dir()]
@@ -87,3 +88,10 @@ class FileStore(ObjectStore):
     def _directories(self, file: Path) -> Sequence[Path]:
         """From that of the file up to the root."""
         return [path for path in file.parents if path.is_relative_to(self.root)]
+
+
+def _write(file: FileIO, chunk: bytes) -> int:
+    view = memoryview(chunk)
+    while view:
+        view = view[file.write(view) :]
+    return len(chunk)

@@ -6,13 +6,15 @@ It only prints and holds no credential. An image is `tree/` and, when all else i
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drycc.build.image import python
-from drycc.build.image.disk import digest_tree, read_complete, seal, unpack
-from drycc.errors import BuildFailed, Invalid
+from drycc.build.image.disk import digest_tree, measure_tree, read_complete, seal, unpack
+from drycc.errors import BuildFailed, Invalid, Unavailable
+from drycc.kit.disk import find_trouble
 from drycc.kit.files import delete_tree, write_json
 
 
@@ -43,11 +45,13 @@ def main(environ: Mapping[str, str]) -> int:
     )
     try:
         complete = read_complete(places.image) or build(places)
-    except BuildFailed as failure:
-        for line in str(failure).split("\n"):
+        write_json(places.result, complete)
+    except (BuildFailed, Unavailable, OSError) as failure:
+        reason = describe(failure)
+        delete_tree(places.image)  # first, so that there is space to say why
+        for line in reason.split("\n"):
             say(f" !     {line}")
         return 1
-    write_json(places.result, complete)
     say(f"-----> Image {complete['digest'][:19]}")
     return 0
 
@@ -59,10 +63,24 @@ def build(places: Places) -> dict[str, Any]:
     tree.mkdir(parents=True)
     unpack(places.source, tree)
     venv = python.install(tree, places.venvs, places.python, places.image.name, say)
-    complete = {"digest": digest_tree(tree, str(venv or "")), "venv": str(venv) if venv else None}
+    complete = {
+        "digest": digest_tree(tree, str(venv or "")),
+        "venv": str(venv) if venv else None,
+        "size": measure_tree(tree),
+    }
     seal(places.image, complete)
     return complete
 
 
+def describe(failure: Exception) -> str:
+    """The sentence for the pusher; raises what is a fault of ours."""
+    if trouble := find_trouble(failure):
+        return str(trouble)
+    if isinstance(failure, OSError):
+        raise failure
+    return str(failure)
+
+
 def say(line: str) -> None:
-    print(line, flush=True)
+    with suppress(OSError):  # the disk that takes the output may be full
+        print(line, flush=True)

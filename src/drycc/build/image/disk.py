@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drycc.errors import BuildFailed
+from drycc.kit.disk import find_trouble
 from drycc.kit.files import read_json, write_json
 
 COMPLETE = "complete"
@@ -26,7 +27,7 @@ def unpack(source: Path, tree: Path) -> None:
             for member in tar:
                 _extract(tar, member, tree)
     except (tarfile.TarError, OSError) as error:
-        raise BuildFailed(f"the source cannot be unpacked: {error}") from error
+        raise BuildFailed(f"the source cannot be unpacked: {find_trouble(error) or error}") from error
     for path in _walk(tree):
         if path.is_symlink() and not _is_inside(path, tree):
             raise BuildFailed(f"{path.relative_to(tree)}: this link leads out of the app")
@@ -62,6 +63,11 @@ def digest_tree(tree: Path, also: str) -> str:
         kind, content = _describe(path, mode)
         whole.update(b"%s %d %s\0%s\n" % (kind, len(name), name, content))
     return f"sha256:{whole.hexdigest()}"
+
+
+def measure_tree(tree: Path) -> int:
+    """Bytes that it takes on the disk, and a copy of it."""
+    return sum(path.lstat().st_blocks * 512 for path in _walk(tree))
 
 
 def seal(directory: Path, complete: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drycc.build.image.disk import read_complete, seal
-from drycc.errors import BuildFailed
+from drycc.errors import BuildFailed, Unavailable
+from drycc.kit.disk import NO_SPACE, has_space
 from drycc.kit.files import delete_tree
 
 Say = Callable[[str], None]
@@ -144,6 +145,14 @@ def _name(wanted: Wanted, interpreter: Interpreter, build: str) -> str:
 
 def _create(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
     delete_tree(venv)
+    try:
+        _fill(venv, interpreter, tree, wanted)
+    except (BuildFailed, Unavailable, OSError):
+        delete_tree(venv)
+        raise
+
+
+def _fill(venv: Path, interpreter: Interpreter, tree: Path, wanted: Wanted) -> None:
     _run(tree, interpreter.path, "-m", "venv", "--without-pip", str(venv))
     inside = str(venv / "bin" / "python")
     if wanted.arguments:
@@ -175,5 +184,7 @@ def _pip() -> tuple[str, ...]:
 def _run(tree: Path, *argv: str) -> None:
     """Run it in the tree; what it prints goes where our own lines go."""
     status = subprocess.run(argv, cwd=tree, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT).returncode
+    if status and not has_space(tree):
+        raise BuildFailed(NO_SPACE)
     if status:
         raise BuildFailed(f"{Path(argv[0]).name} {argv[2]} ended with status {status}; its output is above")

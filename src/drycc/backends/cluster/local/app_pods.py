@@ -28,6 +28,7 @@ from drycc.kit.aio import cancel
 log = logging.getLogger("drycc.pods")
 
 STEADY_AFTER = 600.0  # seconds of being ready after which former exits count no more
+ASK_AGAIN = 1.0  # seconds after the edge did not answer
 MOST_OVER = 5  # ended pods of a process type whose output is kept until it was read
 
 
@@ -144,24 +145,32 @@ class AppPods:
         if pod.ready_since is not None and monotonic() - pod.ready_since >= STEADY_AFTER:
             pod.failures = 0
         pod.ready_since = None
-        pod.due = monotonic() + min(site.backoff_cap, site.backoff * 2 ** min(pod.failures, 32))
+        cap = min(site.backoff_cap, pods.STARVED_CAP) if pod.is_starved else site.backoff_cap
+        pod.due = monotonic() + min(cap, site.backoff * 2 ** min(pod.failures, 32))
         pod.failures += 1
         self._exited(pod)
         how = _describe(pod)
-        log.info("pod %s %s", pod.record.name, how)
+        reason = pod.last_exit.reason if pod.last_exit else ""
+        log.info("pod %s %s%s", pod.record.name, how, f": {reason}" if reason else "")
         with suppress(OSError):  # a full disk may be why it ended
             await asyncio.to_thread(pod.directory.append, f"{pod.record.ptype} {how}")
 
     async def _drain(self, pod: LocalPod) -> None:
         routing, record = self._around.routing, pod.record
         if record.ptype == self._app.routed and pod.process is not None:
-            try:
-                await routing.publish()
-                await routing.router.drained(record.name, record.grace)
-            except Unavailable as error:
-                log.warning("pod %s is stopped undrained: %s", record.name, error)
+            await self._turn_away(pod)
+            await routing.router.drained(record.name, record.grace)
         await self._end(pod)
         self._news()
+
+    async def _turn_away(self, pod: LocalPod) -> None:
+        """Returns when no request goes to the pod any more; until then it serves."""
+        while pod.process is not None:
+            try:
+                return await self._around.routing.publish()
+            except Unavailable as error:
+                log.warning("pod %s goes on serving: %s", pod.record.name, error)
+            await asyncio.sleep(ASK_AGAIN)
 
     async def _end(self, pod: LocalPod) -> None:
         """No process of the pod is left afterwards, and of its directory only the output."""
@@ -181,9 +190,8 @@ class AppPods:
 
 
 def _tidy(pod: LocalPod) -> None:
-    pod.directory.path.mkdir(exist_ok=True)
-    pod.directory.save(pod.record)
     pod.directory.clear()
+    pod.directory.note(pod.record)
 
 
 def _describe(pod: LocalPod) -> str:

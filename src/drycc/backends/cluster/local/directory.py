@@ -5,6 +5,7 @@ ended, `root/` its own copy of the image, `home/`, `tmp/`; for a build also `sou
 `image.json`.
 """
 
+import logging
 import os
 import signal
 from contextlib import suppress
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 from drycc.backends.cluster.base import Exit
+from drycc.errors import Unavailable
+from drycc.kit.disk import guarded
 from drycc.kit.files import read_json, remove_tree, write_json
+
+log = logging.getLogger("drycc.pods")
 
 Kind = Literal["workload", "build", "release"]
 LOOK_BACK = 64 * 1024  # bytes at the end of `out` in which the last lines are looked for
 LONGEST_SIGNAL = 64
+STATUS_BYTES = 4  # and a newline; the file has its space from the start, so that a full disk takes an end
 
 
 @dataclass(slots=True)
@@ -77,6 +83,15 @@ class PodDirectory:
     def save(self, record: PodRecord) -> None:
         write_json(self.path / "spec.json", asdict(record))
 
+    def note(self, record: PodRecord) -> None:
+        """Save what the next of us can find out by itself, if the disk takes it."""
+        try:
+            with guarded():
+                self.path.mkdir(exist_ok=True)
+            self.save(record)
+        except Unavailable as error:
+            log.warning("pod %s: its record is out of date: %s", record.name, error)
+
     def load(self) -> PodRecord | None:
         """None when we died before the record was whole, or it is not one of ours."""
         values = read_json(self.path / "spec.json")
@@ -90,7 +105,7 @@ class PodDirectory:
         self.clear()
         for name in ("root", "home", "tmp"):
             (self.path / name).mkdir()
-        (self.path / "status").unlink(missing_ok=True)
+        (self.path / "status").write_text(f"{'':{STATUS_BYTES}}\n")
 
     def clear(self) -> None:
         """Remove the pod's copy of the image and what it kept on disk."""
@@ -99,9 +114,11 @@ class PodDirectory:
 
     def write_status(self, code: int) -> None:
         """Note an end that the leader could not; a signal n is 128 + n, as in the shell."""
-        part = self.path / "status.ours"
-        part.write_text(f"{code}\n")
-        part.replace(self.path / "status")
+        descriptor = os.open(self.path / "status", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, f"{code:<{STATUS_BYTES}}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def read_exit(self) -> Exit | None:
         """None while the program runs, or when nobody could note how it ended."""

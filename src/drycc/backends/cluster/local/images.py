@@ -31,7 +31,8 @@ class Images:
         if complete is None:
             return await asyncio.to_thread(pods.refuse, pod, NO_IMAGE.format(pod.record.image))
         made = environment.app_environment(self._site, pod.directory, pod.record, env, complete.get("venv"))
-        await pods.start(pod, Launch(("/bin/sh", "-c", command), image / "tree", made))
+        launch = Launch(("/bin/sh", "-c", command), image / "tree", made, size=complete.get("size", 0))
+        await pods.start(pod, launch)
 
     async def has(self, image: str) -> bool:
         return await asyncio.to_thread((self._site.image(image) / "complete").is_file)
@@ -40,6 +41,16 @@ class Images:
         """Run the image builder on the source."""
         made = environment.build_environment(self._site, pod.directory, pod.record)
         await pods.start(pod, Launch(environment.BUILDER, None, made, source))
+
+    async def drop_unfinished(self, image: str) -> None:
+        """Remove what an ended build has left of its image and of a virtual environment, if it left half."""
+        await asyncio.to_thread(self._drop_unfinished, self._site.image(image))
+
+    def _drop_unfinished(self, image: Path) -> None:
+        venvs = _list_directories(self._site.venvs / image.parent.name)
+        for path in (image, *venvs):
+            if path.is_dir() and not (path / "complete").is_file():
+                remove_tree(path)
 
     async def count(self) -> int:
         return await asyncio.to_thread(lambda: len(list(self._site.images.glob("*/*/complete"))))

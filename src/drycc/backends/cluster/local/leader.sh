@@ -8,10 +8,10 @@ if { [ -z "$2" ] || (command -p cp -a --reflink=auto "$2/." . && command -p chmo
 	(shift 2 && exec "$@") 2>&1
 	code=$?
 else
-	code=$?
+	code=126 # it could not be started, as in the shell
 	[ $# -gt 2 ] || code=143
 fi
-echo "$code" >"$1/status" # no temporary name: a second signal would kill `mv`
+echo "$code" 1<>"$1/status" # into the space that it has; with a temporary name a second signal would kill `mv`
 left=
 while read -r left <"/proc/$$/task/$$/children"; [ -n "$left" ]; do
 	kill -9 $left

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -131,6 +132,8 @@ class OneOffs:
         self.changed(pod.record.app)
         await self._attend(pod)
         self.ports.give_back(pod.record.port)
+        if pod.record.kind == "build":
+            await self.images.drop_unfinished(pod.record.image)
         await asyncio.to_thread(_tidy, pod)
         pod.over.set()
         self.changed(pod.record.app)
@@ -155,19 +158,21 @@ class OneOffs:
             return
         await asyncio.sleep(pod.record.deadline - time.time())
         allowed = pod.record.deadline - pod.record.started
-        await asyncio.to_thread(pod.directory.append, f"stopped: it ran longer than {allowed:.0f} s")
+        with suppress(OSError):  # a full disk keeps no pod from its end
+            await asyncio.to_thread(pod.directory.append, f"stopped: it ran longer than {allowed:.0f} s")
         await process.stop(pod.process, pod.record.grace)
 
 
-def _end_unstarted(pod: LocalPod) -> Exit | None:
-    pod.directory.path.mkdir(exist_ok=True)
-    pod.directory.write_status(STOPPED)
-    return pod.directory.read_exit()
+def _end_unstarted(pod: LocalPod) -> Exit:
+    with suppress(OSError):
+        pod.directory.path.mkdir(exist_ok=True)
+        pod.directory.write_status(STOPPED)
+    return pod.directory.read_exit() or Exit(None, "SIGTERM", now())
 
 
 def _tidy(pod: LocalPod) -> None:
     """Keep what it said and how it ended."""
     pod.record.is_over = True
-    pod.directory.save(pod.record)
     pod.directory.clear()
     pod.directory.source.unlink(missing_ok=True)
+    pod.directory.note(pod.record)

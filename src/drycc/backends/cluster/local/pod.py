@@ -17,14 +17,17 @@ from drycc.backends.cluster.base import Exit, Pod, PodState
 from drycc.backends.cluster.local import environment, ports
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
 from drycc.backends.cluster.local.leader import lead
+from drycc.errors import NoSpace, Unavailable
 from drycc.kit import process
 from drycc.kit.aio import cancel
+from drycc.kit.disk import NO_SPACE, find_trouble, has_space
 from drycc.kit.ids import now
 from drycc.kit.process import Process
 
 log = logging.getLogger("drycc.pods")
 
 CANNOT_START = 126  # the exit code of a pod whose program could not be started, as in the shell
+STARVED_CAP = 10.0  # seconds at most until a pod that a full disk has kept from starting is tried again
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.25  # seconds between two attempts to connect
 FIRST_SEARCH, LONGEST_SEARCH = 1.0, 30.0  # seconds between two searches for ports it listens on
 
@@ -37,6 +40,7 @@ class Launch:
     tree: Path | None
     env: Mapping[str, str] = field(repr=False)
     source: Path | None = None  # copied in
+    size: int = 0  # bytes that the tree takes, as far as known
 
 
 @dataclass(eq=False, slots=True)
@@ -48,6 +52,7 @@ class LocalPod:
     last_exit: Exit | None = None
     failures: int = 0  # exits since it was last ready for long
     due: float = 0  # by the monotonic clock: not to be started again before
+    is_starved: bool = False  # its last start failed for want of space
     ready_since: float | None = None
     listens: tuple[int, ...] = ()
     task: "asyncio.Task[None] | None" = None  # while it is started and watched
@@ -92,18 +97,19 @@ async def start(pod: LocalPod, launch: Launch) -> None:
         with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230
             silence = {nowhere.fileno(): 2}
             pod.process = await process.spawn(argv, launch.env, output=pod.directory.out, inherit=silence)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+    except (OSError, ValueError, Unavailable) as error:
+        why = find_trouble(error) or getattr(error, "strerror", None) or error
         await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {why}")
         return
     pod.record.pid, pod.record.start_time = pod.process.pid, pod.process.start_time
-    await asyncio.to_thread(pod.directory.save, pod.record)
+    await asyncio.to_thread(pod.directory.note, pod.record)
 
 
 def refuse(pod: LocalPod, reason: str) -> None:
     """End a pod that has nothing to run, with that line in its output. Blocks."""
-    pod.directory.make()
-    pod.directory.save(pod.record)
+    with suppress(OSError, Unavailable):
+        pod.directory.make()
+        pod.directory.save(pod.record)
     _fail(pod, reason)
 
 
@@ -134,21 +140,26 @@ async def clean_up(id: str, leader: Process | None) -> None:
 
 
 def _prepare(pod: LocalPod, launch: Launch) -> None:
+    if not has_space(pod.directory.path.parent, launch.size):
+        raise NoSpace(NO_SPACE)  # a copy that cannot end would take the last space from everybody
     pod.directory.make()
     if launch.source:
         shutil.copyfile(launch.source, pod.directory.source)
     record = pod.record
     record.pid, record.start_time, record.is_ready = 0, 0, record.kind != "workload"
     record.started = time.time()
-    pod.listens = ()
+    pod.listens, pod.is_starved = (), False
     pod.directory.save(record)
 
 
 def _fail(pod: LocalPod, reason: str) -> None:
-    with suppress(OSError):  # the disk may be what is full
+    pod.is_starved = NO_SPACE in reason
+    with suppress(OSError):
+        pod.directory.clear()  # what was copied before the space was gone
+    with suppress(OSError):
         pod.directory.append(reason)
         pod.directory.write_status(CANNOT_START)
-    pod.last_exit = Exit(CANNOT_START, None, now())
+    pod.last_exit = Exit(CANNOT_START, None, now(), reason)
 
 
 def _note_exit(pod: LocalPod, status: int | None) -> Exit:
@@ -156,8 +167,12 @@ def _note_exit(pod: LocalPod, status: int | None) -> Exit:
     seen = pod.directory.read_exit()
     if seen is None and status is not None:
         code = os.waitstatus_to_exitcode(status)
-        pod.directory.write_status(code if code >= 0 else 128 - code)
+        with suppress(OSError):
+            pod.directory.write_status(code if code >= 0 else 128 - code)
         seen = pod.directory.read_exit()
+    if seen and seen.code == CANNOT_START and not has_space(pod.directory.path):
+        _fail(pod, f"the pod cannot be started: {NO_SPACE}")
+        return pod.last_exit or seen
     return seen or Exit(None, None, now())
 
 
@@ -171,7 +186,7 @@ async def _become_ready(pod: LocalPod, leader: Process, changed: Callable[[], No
     else:
         await asyncio.sleep(pod.record.started + pod.record.ready_after - time.time())
     pod.record.is_ready, pod.ready_since = True, monotonic()
-    await asyncio.to_thread(pod.directory.save, pod.record)
+    await asyncio.to_thread(pod.directory.note, pod.record)
     changed()
 
 

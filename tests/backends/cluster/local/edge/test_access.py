@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from drycc.backends.cluster.local.edge.access import AccessLog, mask
+from drycc.backends.cluster.local.edge.access import MISSING, AccessLog, mask
 from tests.backends.cluster.local.edge.rig import Pod, Rig, get, post
+from tests.smalldisk import small_disk
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,29 @@ async def test_a_full_disk_costs_lines_and_no_request() -> None:
     await asyncio.sleep(0.1)
     log.add("app", "GET / 200")
     await asyncio.to_thread(log.close)
+
+
+async def test_lines_that_a_full_disk_did_not_take_are_counted(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        log = AccessLog(disk.seen / "access")
+        disk.fill(leave=100 * 1024)
+        for number in range(5000):
+            log.add(f"app{number % 3}", f"GET /{number} {'x' * 100} 200")
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)
+        await until(lambda: disk.left() == 0)
+        log.add("app0", "GET /in-vain 200")
+        await asyncio.sleep(0.1)
+        disk.free()
+        log.add("app1", "GET /again 200")
+        await asyncio.to_thread(log.close)
+        kept: Counter[str] = Counter()
+        for line in (disk.seen / "access").read_text().splitlines():
+            with suppress(ValueError):  # the torn one
+                record = json.loads(line)
+                count, _, rest = record["text"].partition(" ")
+                kept[record["app"]] += int(count) if rest == MISSING[3:] else 1
+    assert kept == {"app0": 1668, "app1": 1668, "app2": 1666}
 
 
 async def test_lines_are_whole_and_in_order(tmp_path: Path) -> None:
