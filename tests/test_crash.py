@@ -12,7 +12,8 @@ from tests.invariants import count_pods, settle
 from tests.platform import Platform, exchange
 from tests.waiting import until
 
-SOURCE = Path(__file__).parent.parent / "src" / "drycc"
+ROOT = Path(__file__).parent.parent
+SOURCE, TABLE = ROOT / "src" / "drycc", ROOT / "docs" / "reliability.md"
 
 
 def find_points() -> list[str]:
@@ -21,19 +22,39 @@ def find_points() -> list[str]:
     return sorted({name for text in texts for name in re.findall(r"\bpoint\(\s*\"([^\"]+)\"", text)})
 
 
-# Where the pusher waits for what follows; other points may come before a push, or after its success.
-PUSHING = {"build.queued", "release.recorded", "pointers.moved", "deploy.applied", "rollout.turned"}
-DESTROYING = {"app.removed", "lines.renamed"}
+DESTROYING = {"app.removing", "app.removed", "lines.renamed"}
+# Met at a start, or when the pusher has its answer; at all others somebody waits for the end of a push.
+AT_ANY_TIME = {
+    "app.applying",
+    "lines.appending",
+    "lines.appended",
+    "output.finished",
+    "outcome.recorded",
+    "pod.ended",
+}
+# The first time is another act: a build's pod comes before the app's, a start tells the cluster everything.
+TWICE = ("pod.prepared", "pod.spawned", "app.applying")
 # Of commands that end by themselves, and of a first start: their own tests die there.
 ELSEWHERE = ("backup.", "restore.", "admin.")
 pytestmark = pytest.mark.e2e
 
 
+def find_moments() -> list[str]:
+    """What the platform itself is to die at: each point, and `:2` where it is met twice."""
+    points = [name for name in find_points() if not name.startswith(ELSEWHERE)]
+    return points + [f"{name}:2" for name in points if name in TWICE]
+
+
 def test_the_straight_path_has_its_points() -> None:
-    assert set(find_points()) >= PUSHING | DESTROYING
+    assert set(find_moments()) >= DESTROYING | AT_ANY_TIME | {"build.queueing", "build.queued"}
 
 
-@pytest.mark.parametrize("name", [name for name in find_points() if not name.startswith(ELSEWHERE)])
+def test_the_table_of_points_is_whole() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", TABLE.read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == set(find_points())
+
+
+@pytest.mark.parametrize("name", find_moments())
 async def test_dying_at_a_point_loses_nothing(database_url: str | None, name: str) -> None:
     async with Platform(database_url, QUICK) as platform:
         ann = await Developer.join(platform)
@@ -52,14 +73,14 @@ async def _restart_dying_at(platform: Platform, name: str) -> None:
     try:
         await platform.start()
     except AssertionError:
-        assert name not in PUSHING | DESTROYING, platform.log()
+        assert name in AT_ANY_TIME, platform.log()
     del platform.settings["DRYCC_CRASH"]
 
 
 async def _die_pushing(platform: Platform, ann: Developer, repository: Path, name: str) -> None:
     await platform.commit(repository, apps.answering("'two'"))
     done = await platform.push("shop", repository, code=None, key=ann.key)
-    assert done.code != 0 or name not in PUSHING, f"the push was told success: {done}"
+    assert done.code != 0 or name in AT_ANY_TIME, f"the push was told success: {done}"
     await until(lambda: platform.process and platform.process.returncode == 137)
     assert (await ann.get("shop")).status == 200  # the pods and the edge go on without us
     await platform.start()

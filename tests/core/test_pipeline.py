@@ -126,6 +126,17 @@ async def test_rl02_a_failed_deploy_leaves_the_old_pods_and_scale_acts_on_them(
     assert (seen.release, seen.serving) == (2, 5)
 
 
+async def test_a_scale_in_mid_roll_out_is_told_at_once(story: Story) -> None:
+    story.cluster.never.add(("web", 2))
+    id = await story.push(web="./serve")
+    async with story.working():
+        await until(lambda: "web" in story.cluster.apps.get("shop", {}))
+        story.cluster.never.clear()
+        await workloads.scale(story.db, story.nudges, story.app, {"web": 3})
+    assert (await builds.outcome(story.db, id)).has_succeeded
+    assert (await story.cluster.observe("shop")).workloads["web"].serving == 3
+
+
 async def test_a_failed_first_deploy_is_held_and_the_next_push_heals_it(story: Story) -> None:
     story.cluster.broken.add(("web", 2))
     await story.push(web="./bad")

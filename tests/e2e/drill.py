@@ -10,6 +10,7 @@ from tests.e2e.drill_followers import drill_followers
 from tests.e2e.drill_kill import drill_kill
 from tests.e2e.drill_lines import drill_lines
 from tests.e2e.drill_property import drill_property
+from tests.e2e.drill_storm import drill_storm
 from tests.e2e.drill_trouble import drill_trouble
 from tests.e2e.drill_workers import drill_workers
 
@@ -20,6 +21,7 @@ DRILLS: dict[str, Callable[[], Coroutine[None, None, None]]] = {
     "kill": drill_kill,
     "lines": drill_lines,
     "property": drill_property,
+    "storm": drill_storm,
     "trouble": drill_trouble,
     "workers": drill_workers,
 }

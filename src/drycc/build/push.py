@@ -74,6 +74,7 @@ async def _store(push: Push, target: Target, sha: str, ports: Ports) -> str:
     """Store the source and make the commit the app's, both or neither; gives the source's key."""
     incoming = push.question.incoming
     key = await archive(ports.objects, incoming, target.app.uuid, sha)
+    point("source.archived")
     try:
         await asyncio.to_thread(repository.keep, incoming, target.repository, sha)
     except BaseException:

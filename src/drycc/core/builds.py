@@ -78,6 +78,7 @@ async def queue(
         await _supersede_waiting(session, app, build.id)
         await jobs.queue(session, "build", app, key=str(build.id))
         await build_log.add_lines(session, build.id, await _say_ahead(session, app, build.id, slots))
+        point("build.queueing")
         return build.id
 
     id = await db.write(body, app=app)

@@ -1,7 +1,9 @@
 """The second job of the pipeline: pointers move to a release, pods follow, the outcome is recorded."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,9 +40,9 @@ async def deploy(ports: Ports, job: Claim) -> None:
         await _move_pointers(ports, job, row)
         point("pointers.moved")
     await _forget_step(ports, job, row)
-    await apply_app(ports, job.app_uuid, job)
+    told = await apply_app(ports, job.app_uuid, job)
     point("deploy.applied")
-    await _settle(ports, job, row)
+    await _settle(ports, job, row, told)
     await tell(ports)
 
 
@@ -112,6 +114,7 @@ async def _move_pointers(ports: Ports, job: Claim, row: Any) -> None:
             moved=sorted(former),
             can_roll_back=app.autorollback and before is not None and before.build_id is not None,
         )
+        point("pointers.moving")
 
     await ports.db.write(body, app=job.app_uuid)
     await outcomes.say(
@@ -119,10 +122,10 @@ async def _move_pointers(ports: Ports, job: Claim, row: Any) -> None:
     )
 
 
-async def _settle(ports: Ports, job: Claim, row: Any) -> None:
+async def _settle(ports: Ports, job: Claim, row: Any, told: int) -> None:
     """Wait until the roll-out is over and record what came of it."""
     try:
-        decision = await _wait_for_pods(ports, job, row)
+        decision = await _wait_for_pods(ports, job, row, told)
     except Cancelled:
         return await outcomes.finish_taken_over(ports, job)
     if isinstance(decision, rollout.Ready):
@@ -142,8 +145,12 @@ async def give_up(ports: Ports, job: Claim, reason: str) -> None:
     await outcomes.record_crash(ports, job, reason, outcomes.find_former(job), is_rolled_back=can_roll_back)
 
 
-async def _wait_for_pods(ports: Ports, job: Claim, row: Any) -> rollout.Ready | rollout.Failed:
-    """Look whenever the cluster says that something changed, until there is a decision."""
+async def _wait_for_pods(ports: Ports, job: Claim, row: Any, told: int) -> rollout.Ready | rollout.Failed:
+    """Look whenever the cluster says that something changed, until there is a decision.
+
+    `told` is the generation that the cluster knows. A scale or a restart that comes meanwhile is told here,
+    since its own job waits for this one.
+    """
     started, changed = now(), asyncio.Event()
     watching = asyncio.create_task(_watch(ports, row.id, changed))
     try:
@@ -151,7 +158,11 @@ async def _wait_for_pods(ports: Ports, job: Claim, row: Any) -> rollout.Ready | 
             changed.clear()
             if await jobs.is_cancelled(ports.db, job):
                 raise Cancelled("taken over by a newer deploy")
-            desired = await _desired(ports, job, row, started)
+            rows = await ports.db.read(_counts, app=job.app_uuid)
+            if any(one.generation != told for one in rows):
+                told = await apply_app(ports, job.app_uuid, job)
+                continue
+            desired = _desired(ports, job, row, {one.ptype: one.replicas for one in rows}, started)
             decision = rollout.step(desired, await ports.cluster.workloads.observe(row.id), now())
             if not isinstance(decision, rollout.Wait):
                 return decision
@@ -177,10 +188,10 @@ async def _watch(ports: Ports, app: str, changed: asyncio.Event) -> None:
     await asyncio.gather(observations(), requests())
 
 
-async def _desired(ports: Ports, job: Claim, row: Any, started: Any) -> rollout.Desired:
-    """Replicas as they are wanted now: a scale may have come between."""
-    rows = await ports.db.read(_replicas, app=job.app_uuid)
-    replicas = {row.ptype: row.replicas for row in rows if row.ptype in job.result["moved"]}
+def _desired(
+    ports: Ports, job: Claim, row: Any, counts: Mapping[str, int], started: datetime
+) -> rollout.Desired:
+    replicas = {ptype: count for ptype, count in counts.items() if ptype in job.result["moved"]}
     return rollout.Desired(replicas, row.version, started, ports.deploy_timeout, job.result["can_roll_back"])
 
 
@@ -215,4 +226,8 @@ _newer_deploys = (
     )
     .order_by(Job.id.desc())
 )
-_replicas = sa.select(Workload.ptype, Workload.replicas).where(Workload.app_uuid == sa.bindparam("app"))
+_counts = (
+    sa.select(Workload.ptype, Workload.replicas, App.generation)
+    .join(App, App.uuid == Workload.app_uuid)
+    .where(Workload.app_uuid == sa.bindparam("app"))
+)

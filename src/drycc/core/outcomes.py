@@ -35,6 +35,7 @@ async def record_success(ports: Ports, job: Claim, row: Any) -> None:
         await jobs.finish(session, job, "succeeded")
         if gone:
             await jobs.queue(session, "apply", job.app_uuid)
+        point("outcome.recording")
 
     await ports.db.write(body, app=job.app_uuid)
     point("outcome.recorded")
@@ -71,6 +72,7 @@ async def record_crash(
         await jobs.finish(session, job, "failed", reason=reason)
         if former:
             await jobs.queue(session, "apply", job.app_uuid)
+        point("outcome.recording")
         return app.id, release.version
 
     app, version = await ports.db.write(body, app=job.app_uuid)

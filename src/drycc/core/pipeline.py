@@ -142,6 +142,7 @@ async def _record_release(ports: Ports, job: Claim, row: Any, image: Mapping[str
             built.finished = now()
         await build_log.add_lines(session, row.id, lines)
         await jobs.finish(session, job, "succeeded", release=release.version)
+        point("release.recording")
 
     await ports.db.write(body, app=row.app_uuid)
     await ports.cluster.pods.forget(f"build-{row.uuid}")
@@ -184,6 +185,7 @@ async def destroy(ports: Ports, job: Claim) -> None:
         return
     await jobs.confirm(ports.db, job)
     await ports.cluster.workloads.remove(row.id, row.generation)
+    point("app.removing")
     await ports.logs.forget(row.id)
     for key in await ports.objects.list(f"sources/{job.app_uuid}/"):
         await ports.objects.delete(key)

@@ -17,6 +17,7 @@ from drycc.core.jobs import Claim
 from drycc.core.models import App
 from drycc.core.secrets import Keyring
 from drycc.errors import Unavailable
+from drycc.kit.crash import point
 from drycc.kit.ids import now
 
 log = logging.getLogger("drycc.worker")
@@ -40,20 +41,22 @@ class Ports:
     build_timeout: float
 
 
-async def apply_app(ports: Ports, app: UUID, job: Claim | None = None) -> None:
-    """Tell the cluster what is desired of the app now; nothing for one that is gone.
+async def apply_app(ports: Ports, app: UUID, job: Claim | None = None) -> int:
+    """Tell the cluster what is desired of the app, nothing for one that is gone; gives the generation told.
 
     The workloads go first, since they are what is refused to somebody who comes late (`Stale`).
     """
     spec = await workloads.load_spec(ports.db, ports.keyring, app, ports.grace)
     row = await ports.db.read_one(sa.select(App.routable).where(App.uuid == app))
     if spec is None or row is None:
-        return
+        return 0
     if job is not None:
         await jobs.confirm(ports.db, job)
     table = workloads.route_table(spec.app, ports.domain, is_routable=row.routable)
     await ports.cluster.workloads.apply(spec)
+    point("app.applying")
     await ports.cluster.routes.apply(table)
+    return spec.generation
 
 
 async def close(ports: Ports, job: Claim) -> None:

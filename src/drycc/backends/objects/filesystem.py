@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NotFound
+from drycc.kit.crash import point
 from drycc.kit.disk import guarded
 from drycc.kit.files import sync_directory
 
@@ -69,6 +70,7 @@ class FileStore(ObjectStore):
     def _finish(self, file: FileIO, part: Path, target: Path) -> None:
         """Make the bytes durable, then the name, then those of new directories."""
         os.fsync(file.fileno())
+        point("object.written")
         with self._naming:
             new = [directory for directory in self._directories(target) if not directory.is_dir()]
             target.parent.mkdir(parents=True, exist_ok=True)

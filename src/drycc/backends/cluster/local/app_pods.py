@@ -22,7 +22,7 @@ from drycc.backends.cluster.local.routing import Routing
 from drycc.backends.cluster.local.site import Site
 from drycc.backends.cluster.local.tasks import Tasks
 from drycc.errors import Unavailable
-from drycc.kit import process
+from drycc.kit import crash, process
 from drycc.kit.aio import cancel
 
 log = logging.getLogger("drycc.pods")
@@ -179,6 +179,7 @@ class AppPods:
             await process.stop(pod.process, pod.record.grace)
         if pod.task is not None:
             await asyncio.wait([pod.task])
+        crash.point("pod.ended")
         pod.record.is_over = True
         await asyncio.to_thread(_tidy, pod)
         if pod in self.present:

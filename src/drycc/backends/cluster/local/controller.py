@@ -140,6 +140,7 @@ class AppController:
         if is_new:
             self.record.serving = dict(self._serving)
             await self.save()
+            crash.point("rollout.turning")
         await self._around.routing.publish()
         if is_new:
             crash.point("rollout.turned")

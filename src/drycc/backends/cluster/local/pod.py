@@ -18,7 +18,7 @@ from drycc.backends.cluster.local import environment, ports
 from drycc.backends.cluster.local.directory import PodDirectory, PodRecord
 from drycc.backends.cluster.local.leader import lead
 from drycc.errors import NoSpace, Unavailable
-from drycc.kit import process
+from drycc.kit import crash, process
 from drycc.kit.aio import cancel
 from drycc.kit.disk import NO_SPACE, find_trouble, has_space
 from drycc.kit.ids import now
@@ -93,10 +93,12 @@ async def start(pod: LocalPod, launch: Launch) -> None:
     """Give the pod fresh directories and a process; a pod for which that fails has ended and says why."""
     try:
         await asyncio.to_thread(_prepare, pod, launch)
+        crash.point("pod.prepared")
         argv = lead(pod.directory, launch.tree, launch.argv, launch.env)
         with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230
             silence = {nowhere.fileno(): 2}
             pod.process = await process.spawn(argv, launch.env, output=pod.directory.out, inherit=silence)
+        crash.point("pod.spawned")
     except (OSError, ValueError, Unavailable) as error:
         why = find_trouble(error) or getattr(error, "strerror", None) or error
         await asyncio.to_thread(_fail, pod, f"the pod cannot be started: {why}")
