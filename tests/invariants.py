@@ -65,8 +65,7 @@ def count_pods(platform: Platform) -> dict[str, int]:
 
 def find_temporary(platform: Platform) -> list[Path]:
     return [
-        *(platform.seen_data / "repos").rglob("tmp_objdir*"),
-        *(platform.seen_data / "objects").glob(".part-*"),
+        path for name in ("tmp_objdir*", ".part-*", ".removed-*") for path in platform.seen_data.rglob(name)
     ]
 
 

@@ -26,6 +26,7 @@ DESTROYING = {"app.removing", "app.removed", "lines.renamed"}
 # Met at a start, or when the pusher has its answer; at all others somebody waits for the end of a push.
 AT_ANY_TIME = {
     "app.applying",
+    "file.written",
     "lines.appending",
     "lines.appended",
     "output.finished",

@@ -12,7 +12,7 @@ from pathlib import Path
 from drycc.backends.db import Database, is_migrated, open_database
 from drycc.errors import Conflict, Invalid, NotFound
 from drycc.kit.disk import find_trouble, guarded
-from drycc.kit.files import close_to_others
+from drycc.kit.files import close_to_others, remove_leftovers
 from drycc.settings import LONGEST_RUN, Settings
 
 log = logging.getLogger("drycc.data")
@@ -42,6 +42,7 @@ def lock_data(settings: Settings) -> Iterator[None]:
             ) from None
         with guarded():
             lock.write(f"{os.getpid():<{PID_BYTES}}".encode())  # in place, which a full disk takes, too
+            remove_leftovers(data)
         yield
 
 

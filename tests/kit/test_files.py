@@ -71,6 +71,7 @@ def test_read_only_and_closed_trees_are_removed(tmp_path: Path) -> None:
 
 def test_what_was_set_aside_before_we_died_goes_later(tmp_path: Path) -> None:
     (tmp_path / ".removed-1" / "inside").mkdir(parents=True)
+    (tmp_path / ".part-1").touch()
     (tmp_path / "kept").mkdir()
     remove_leftovers(tmp_path)
     assert os.listdir(tmp_path) == ["kept"]

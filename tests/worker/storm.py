@@ -28,14 +28,17 @@ class Report:
     kills: int = 0
     stops: int = 0
     waits: list[float] = field(default_factory=list)  # seconds until a job whose worker was killed ran again
-    stopped: list[float] = field(default_factory=list)  # the same where the worker stood still
+    stopped: list[float] = field(
+        default_factory=list
+    )  # the same while a worker stood still, with its app's row
     refused: int = 0  # calls that came too late for the cluster
     states: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
             f"{self.jobs} jobs in {self.seconds:.0f} s ({dict(self.states)}); {self.kills} kills: "
-            f"{_describe(self.waits)}; {self.stops} stops past the lease: {_describe(self.stopped)}; "
+            f"{_describe(self.waits)}; {self.stops} stops past the lease, and kills meanwhile: "
+            f"{_describe(self.stopped)}; "
             f"{self.refused} late calls refused"
         )
 
@@ -55,6 +58,8 @@ class Storm:
         self.random = random.Random(kills)
         self.report = Report()
         self.watching: list[asyncio.Task[None]] = []
+        self.standing = 0
+        self.stood_until = 0.0
 
     async def run(self, workers: int = 4) -> Report:
         began = monotonic()
@@ -107,16 +112,19 @@ class Storm:
         """Started again at once, as itself or as another machine that must wait for the lease."""
         await self.fleet.kill(victim)
         died = monotonic()
-        self._watch(self._measure(await self._held_by(victim), died, self.report.waits))
+        self._watch(self._measure(await self._held_by(victim), died))
         await self.fleet.start(None if is_replaced else victim.data)
         self.report.kills += 1
 
     async def _stop_for_a_while(self, victim: Process) -> None:
         await self.fleet.stop(victim)
         stopped = monotonic()
-        await self._measure(await self._held_by(victim), stopped, self.report.stopped)
+        self.standing += 1
+        await self._measure(await self._held_by(victim), stopped)
         await asyncio.sleep(max(0.0, self.fleet.lease + 0.2 - (monotonic() - stopped)))
         self.fleet.go_on(victim)
+        self.standing -= 1
+        self.stood_until = monotonic()
         self.report.stops += 1
 
     def _watch(self, watching: Coroutine[Any, Any, None]) -> None:
@@ -128,7 +136,7 @@ class Storm:
             sa.select(Job.id, Job.generation).where(Job.state == "running", is_theirs)
         )
 
-    async def _measure(self, held: Sequence[Any], since: float, waits: list[float]) -> None:
+    async def _measure(self, held: Sequence[Any], since: float) -> None:
         """How long until each of these jobs is in other hands."""
 
         async def is_on(id: int, generation: int) -> bool:
@@ -137,7 +145,8 @@ class Storm:
 
         for job in held:
             await until(lambda: is_on(job.id, job.generation), within=60)  # noqa: B023
-            waits.append(monotonic() - since)
+            is_clear = not self.standing and self.stood_until < since
+            (self.report.waits if is_clear else self.report.stopped).append(monotonic() - since)
 
     # what is true afterwards
 

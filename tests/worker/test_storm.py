@@ -17,6 +17,6 @@ async def test_mq04_kills_and_stops_lose_nothing_and_double_nothing(db_url: str,
         await storm.check()
         print(report)
         assert report.jobs >= 120
-        assert max(report.waits) <= fleet.lease + 1 + SLACK, report
-        standing = max(fleet.lease, BUSY_MS / 1000)  # so long it may hold rows, too
+        assert max(report.waits, default=0) <= fleet.lease + 1 + SLACK, report
+        standing = max(fleet.lease, BUSY_MS / 1000)  # so long it may hold its apps' rows, too
         assert max(report.stopped, default=0) <= standing + 1 + SLACK, report

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from drycc.kit.crash import point
 from drycc.kit.disk import guarded
+
+_PART = ".part-"  # how a file begins that is not whole
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -16,6 +19,7 @@ def write_whole(path: Path, data: bytes) -> None:
     former file stays and nothing else."""
     with guarded():
         part = _write_part(path, data)
+        point("file.written")
         try:
             part.replace(path)
         except OSError:
@@ -89,13 +93,15 @@ def delete_tree(path: Path) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Delete what `remove_tree` had set aside when we died."""
+    """Delete what `remove_tree` had set aside, and the files not yet whole, when we died."""
     for path in parent.glob(".removed-*"):
         delete_tree(path)
+    for path in parent.glob(f"{_PART}*"):
+        path.unlink()
 
 
 def _write_part(path: Path, data: bytes) -> Path:
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    part = path.with_name(f"{_PART}{uuid4().hex}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:

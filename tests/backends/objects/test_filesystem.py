@@ -10,6 +10,7 @@ from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
 from drycc.errors import Invalid, NoSpace, NotFound
 from tests.smalldisk import small_disk
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -52,6 +53,27 @@ async def test_a_full_disk_leaves_the_old_object_and_no_part(tmp_path: Path) -> 
         disk.free()
         assert await objects.put("sources/app/1.tar", chunks(*[bytes(100_000)] * 5)) == 500_000
         assert [file.name for file in disk.seen.rglob("*") if file.is_file()] == ["1.tar"]
+
+
+async def test_parts_of_the_dead_go_and_those_of_the_living_stay(
+    objects: ObjectStore, tmp_path: Path
+) -> None:
+    may_end = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"first"
+        await may_end.wait()
+        yield b"last"
+
+    dead = tmp_path / "objects" / ".part-dead"
+    async with asyncio.TaskGroup() as group:
+        putting = group.create_task(objects.put("a", slowly()))
+        await until(lambda: list((tmp_path / "objects").glob(".part-*")))
+        dead.touch()
+        await open_objects(f"file://{tmp_path}/objects")
+        assert not dead.exists()
+        may_end.set()
+    assert putting.result() == 9
 
 
 async def test_a_broken_upload_leaves_the_old_object_and_no_part(

@@ -1,5 +1,6 @@
 """Where blobs are kept."""
 
+import asyncio
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,7 +11,9 @@ async def open_objects(url: str) -> ObjectStore:
     """The adapter for `file:///…`, percent-encoded."""
     from drycc.backends.objects.filesystem import FileStore
 
-    return FileStore(find_directory(url))
+    store = FileStore(find_directory(url))
+    await asyncio.to_thread(store.sweep)
+    return store
 
 
 def find_directory(url: str) -> Path:

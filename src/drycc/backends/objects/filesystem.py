@@ -1,6 +1,7 @@
 """Objects as files below one directory."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from drycc.kit.crash import point
 from drycc.kit.disk import guarded
 from drycc.kit.files import sync_directory
 
+PART = ".part-"  # how an object begins that is not whole
+
 
 class FileStore(ObjectStore):
     def __init__(self, root: Path) -> None:
@@ -23,7 +26,7 @@ class FileStore(ObjectStore):
 
     async def put(self, key: str, data: AsyncIterator[bytes]) -> int:
         target = self._file(key)
-        part = self.root / f".part-{uuid4().hex}"
+        part = self.root / f"{PART}{uuid4().hex}"
         with guarded():
             file = await asyncio.to_thread(self._open, part)
             try:
@@ -51,21 +54,31 @@ class FileStore(ObjectStore):
         await asyncio.to_thread(self._delete, self._file(key))
 
     def _file(self, key: str) -> Path:
-        if not key or any(part in ("", ".", "..") or part.startswith(".part-") for part in key.split("/")):
+        if not key or any(part in ("", ".", "..") or part.startswith(PART) for part in key.split("/")):
             raise Invalid(f"{key!r} is no object key")
         return self.root / key
 
     def _list(self, prefix: str) -> Sequence[str]:
         found = (Path(parent, name) for parent, _, names in os.walk(self.root) for name in names)
-        keys = (
-            file.relative_to(self.root).as_posix() for file in found if not file.name.startswith(".part-")
-        )
+        keys = (file.relative_to(self.root).as_posix() for file in found if not file.name.startswith(PART))
         return sorted(key for key in keys if key.startswith(prefix))
+
+    def sweep(self) -> None:
+        """Remove the parts of processes that died before their objects were whole."""
+        for part in self.root.glob(f"{PART}*"):
+            with suppress(FileNotFoundError, BlockingIOError), part.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
 
     def _open(self, part: Path) -> FileIO:
         """For us alone: objects may be secret. Unbuffered: `close` would try again what found no space."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        while True:
+            file = FileIO(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+            fcntl.flock(file, fcntl.LOCK_EX)  # as long as we live
+            if part.exists():
+                return file
+            file.close()  # swept before it was locked
 
     def _finish(self, file: FileIO, part: Path, target: Path) -> None:
         """Make the bytes durable, then the name, then those of new directories."""

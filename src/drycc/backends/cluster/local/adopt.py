@@ -63,7 +63,8 @@ def _read_directories(
     site: Site,
 ) -> tuple[list[AppRecord], list[tuple[PodDirectory, PodRecord]], list[Path]]:
     """Records of apps, pods to go on with, and directories of no use."""
-    remove_leftovers(site.pods)
+    for parent in (site.pods, site.apps):
+        remove_leftovers(parent)
     apps = [app for path in site.apps.glob("*.json") if (app := AppRecord.load(path))]
     names = {app.app for app in apps}
     kept, unwanted = [], []

@@ -21,6 +21,7 @@ from drycc.backends.cluster.local.edge.sockets import bind_control
 from drycc.errors import Unavailable
 from drycc.kit import process
 from drycc.kit.aio import cancel, supervise, within
+from drycc.kit.files import remove_leftovers
 from drycc.kit.sockets import bind_listener
 
 log = logging.getLogger("drycc.edge")
@@ -57,6 +58,7 @@ class Edge:
         """
         for folder in (self.access_file.parent, self._socket_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self._snapshot_file.parent)
         for old in await self._find():
             await self._take_over(old)
         if self._process is None:
