@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from time import monotonic
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -149,6 +150,30 @@ async def test_a_server_that_says_nothing_is_away_after_a_while(
             await refuse(db, within=10)
         await db.write(insert)
         assert await count(db) == 1
+
+
+async def test_a_client_that_stands_still_in_mid_statement_holds_its_rows_no_longer_than_others(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await new_postgres_database(postgres_url)
+    async with open_database(url) as db:
+        await db.write(create)
+        await db.write(insert)
+        still = await asyncpg.connect(url.replace("+asyncpg", ""))
+        await still.execute("set idle_in_transaction_session_timeout = 300; begin; delete from kept")
+        await still.prepare("select 1")  # parsed, not executed: as a process that is stopped between the two
+        monkeypatch.setattr(database, "BUSY_MS", 60_000)
+        await db.end_silent()
+        assert not still.is_closed()
+        monkeypatch.setattr(database, "BUSY_MS", 100)
+
+        async def is_ended() -> bool:
+            await db.end_silent()
+            return still.is_closed()
+
+        await until(is_ended)
+        assert await count(db) == 1
+        await db.write(lambda session: session.execute(sa.delete(kept)))
 
 
 async def test_a_locked_sqlite_answers_reads_and_refuses_writes_within_a_bound(

@@ -73,9 +73,10 @@ class Storm:
         return repository
 
     async def _kill(self) -> None:
-        for self.kills in range(1, KILLS + 1):
+        while self.kills < KILLS:
             await asyncio.sleep(self.random.uniform(0, LONGEST))
             await self.platform.kill()
+            self.kills += 1
             if self.random.random() < EARLY:
                 starting = asyncio.create_task(self.platform.start())
                 await asyncio.sleep(self.random.uniform(0, 1))
@@ -136,7 +137,7 @@ class Storm:
 
     async def _scale(self, app: str) -> None:
         wanted = self.random.randint(1, 3)
-        is_done = await self._ask("POST", f"apps/{app}/scale/", {"web": wanted}, 204)
+        is_done = await self._ask("POST", f"apps/{app}/ptypes/scale/", {"web": wanted}, 204)
         self.replicas[app] = wanted if is_done else None
         self.counts["scales"] += is_done
 

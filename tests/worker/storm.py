@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from drycc.core.models import App, Job, Release, Workload
+from drycc.kit.aio import insist
 from tests.waiting import until
 from tests.worker.fleet import Fleet, Process
 from tests.worker.user import User
@@ -77,14 +79,16 @@ class Storm:
         return self.report
 
     async def _use(self, ann: User, name: str) -> None:
+        """Ask again when the answer is 503: a worker that stands still may hold the app's row."""
         app = await ann.create(name)
         for round in range(self.rounds):
-            build = await ann.push(app, web="./serve", **({"release": "./migrate"} if round % 2 else {}))
-            await until(lambda: ann.is_built(build), within=PATIENCE)  # noqa: B023
-            await ann.set_config(app, "ROUND", str(round))
+            procfile = {"web": "./serve", **({"release": "./migrate"} if round % 2 else {})}
+            build = await insist(partial(ann.push, app, **procfile), within=PATIENCE)
+            await until(partial(ann.is_built, build), within=PATIENCE)
+            await insist(partial(ann.set_config, app, "ROUND", str(round)), within=PATIENCE)
             await until(lambda: self._has_pods(app), within=PATIENCE)
-            await ann.scale(app, web=1 + (round + 1) % 3)
-            await ann.restart(app)
+            await insist(partial(ann.scale, app, web=1 + (round + 1) % 3), within=PATIENCE)
+            await insist(partial(ann.restart, app), within=PATIENCE)
 
     async def _has_pods(self, app: UUID) -> bool:
         return bool(await self.fleet.db.read(sa.select(Workload.ptype).where(Workload.app_uuid == app)))

@@ -181,6 +181,14 @@ class Database:
         if self._refusal and monotonic() - self._refusal[0] < REFUSAL_COUNTS:
             raise Unavailable(str(self._refusal[1]))
 
+    async def end_silent(self) -> None:
+        """End our sessions that are silent in the midst of a statement: their process stands still.
+
+        PostgreSQL ends by itself those that are silent between two statements only, see `_STILL`.
+        """
+        if not self.is_sqlite:
+            await self.read(_silent, seconds=BUSY_MS / 1000)
+
     async def revision(self) -> str | None:
         """The schema's revision, None for an empty database."""
         async with translated(), self._reads.connect() as connection:
@@ -340,6 +348,14 @@ def _prepare_sqlite_migration(connection: Any, record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("pragma foreign_keys = off")
     cursor.close()
+
+
+_silent = sa.text(
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where datname = current_database() and usename = current_user"
+    " and state = 'active' and wait_event = 'ClientRead'"
+    " and state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 
 def _parse_url(url: str) -> sa.URL:

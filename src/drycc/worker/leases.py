@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -67,6 +67,7 @@ class Leases:
             try:
                 while not stopping.wait(self._lease / BEATS):
                     runner.run(self._renew(db, list(self._held.values())))
+                    runner.run(_free_rows(db))
             finally:
                 runner.run(db.close())
 
@@ -91,3 +92,9 @@ class Leases:
         if self._held.pop(id(one.claim), None):
             log.warning("job %s %s is no longer ours", one.claim.id, one.claim.kind)
             one.task.get_loop().call_soon_threadsafe(one.task.cancel)
+
+
+async def _free_rows(db: Database) -> None:
+    """Of processes that stand still, so that their jobs can be taken over."""
+    with suppress(Unavailable):
+        await db.end_silent()
