@@ -169,7 +169,7 @@ async def test_a_client_that_stands_still_in_mid_statement_holds_its_rows_no_lon
 
         async def is_ended() -> bool:
             await db.end_silent()
-            return still.is_closed()
+            return bool(still.is_closed())
 
         await until(is_ended)
         assert await count(db) == 1

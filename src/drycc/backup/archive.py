@@ -14,6 +14,7 @@ from drycc.backends.objects.base import ObjectStore
 from drycc.backup.manifest import FILE
 from drycc.errors import NotFound
 from drycc.kit.crash import point
+from drycc.kit.files import sync_directory
 
 STORE = "objects:"  # how the ObjectStore is named on the command line
 PREFIX = "backups/"
@@ -146,10 +147,10 @@ class _Directory(Target):
             file.flush()
             os.fsync(file.fileno())
         for parent, _, _ in os.walk(self.directory):
-            _sync(Path(parent))
+            sync_directory(Path(parent))
         point("backup.named")
         self.directory.rename(self._final)
-        _sync(self._final.parent)
+        sync_directory(self._final.parent)
 
 
 class _Store(Target):
@@ -221,8 +222,3 @@ def _is_locked(directory: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def _sync(directory: Path) -> None:
-    with _opened(directory) as handle:
-        os.fsync(handle)

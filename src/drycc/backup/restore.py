@@ -20,7 +20,7 @@ from drycc.backup.manifest import DATABASE, OBJECT, OBJECTS, TREE, Manifest
 from drycc.core.secrets import Keyring
 from drycc.errors import Conflict, Invalid
 from drycc.kit.crash import point
-from drycc.kit.files import delete_tree
+from drycc.kit.files import delete_tree, sync_directory
 from drycc.settings import Settings
 
 MARK = "restoring"
@@ -107,7 +107,7 @@ def _begin(settings: Settings, rows: Path) -> None:
     """Mark the directory, and remove what an interrupted restore has written."""
     data = Path(settings.data)
     (data / MARK).touch()
-    _sync(data)
+    sync_directory(data)
     ours = {data / MARK, data / "lock", Path(settings.run), Path(settings.keyring)}
     for path in set(data.iterdir()) - ours:
         if path.is_dir():
@@ -149,7 +149,7 @@ def _end(data: Path, read: Manifest) -> None:
     os.sync()
     point("restore.unpacked")
     (data / MARK).unlink()
-    _sync(data)
+    sync_directory(data)
 
 
 def _begin_access(file: Path, size: int) -> None:
@@ -166,11 +166,3 @@ def _begin_access(file: Path, size: int) -> None:
 
 def _database_files(rows: Path) -> list[Path]:
     return [rows.with_name(rows.name + suffix) for suffix in ("", "-wal", "-shm")]
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from drycc.backends.logstore.blocks import Block, encode
 from drycc.kit import crash
+from drycc.kit.files import sync_directory
 
 
 def write_whole(path: Path, blocks: Iterable[Block]) -> int:
@@ -28,11 +29,3 @@ def append_data(path: Path, data: bytes) -> None:
         file.flush()
         os.fdatasync(file.fileno())
     crash.point("lines.appended")
-
-
-def sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

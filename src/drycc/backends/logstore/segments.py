@@ -14,11 +14,12 @@ from uuid import uuid4
 from drycc.backends.logstore.base import Line, Reached
 from drycc.backends.logstore.blocks import IS_LAST, IS_ONLY, Block, decode, encode, pack
 from drycc.backends.logstore.compaction import join_blocks
-from drycc.backends.logstore.files import append_data, sync_directory, write_whole
+from drycc.backends.logstore.files import append_data, write_whole
 from drycc.backends.logstore.offsets import drop_ended, make_head, reach, read_head
 from drycc.backends.logstore.reading import Segment, View
 from drycc.backends.logstore.retention import Bounds
 from drycc.kit import crash
+from drycc.kit.files import sync_directory
 from drycc.kit.ids import now
 
 SEGMENT_BYTES = 1024 * 1024
