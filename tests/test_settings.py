@@ -25,6 +25,7 @@ REFUSED = [
     *[(name, value, "is not a number from 1 up") for name in COUNTS for value in ("0", "-3", "9" * 40)],
     *[(name, value, f"'{value}' is not a whole number") for name in COUNTS for value in ("1.9", "", "many")],
     *[(name, value, "is not a number from 0") for name in PAUSES for value in ("-1", "nan")],
+    *[("BACKUP_KEEP", value, "is not a number from 0") for value in ("-1", "9" * 40)],
     *[("DOMAIN", value, "is not a domain name") for value in ("a b", ".", "", "a..b", "-a", "A.b", "a" * 64)],
     *[("EDGE_LISTEN", value, "is not a host:port") for value in ("", "8000", "host:x", "a b:1", "h:70000")],
     *[("PYTHON", value, "is not a program") for value in ("/nope", "/etc", "/etc/passwd")],

@@ -6,9 +6,11 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from drycc.main import _load_keyring
 from tests.conftest import new_postgres_database
 from tests.ordinary import ORDINARY
 from tests.platform import ADMIN, Done, Platform, run
@@ -67,6 +69,12 @@ async def test_a_data_directory_that_cannot_be_is_refused(tmp_path: Path, comman
     for data, text in places.items():
         check_sentence(await dryccd(tmp_path, command, DATA=data), text)
     assert stat.S_IMODE(Path("/usr").stat().st_mode) == 0o755
+
+
+async def test_stop_closes_nothing_that_is_not_ours(tmp_path: Path) -> None:
+    check_sentence(await dryccd(tmp_path, "stop", DATA="/usr"), "/usr holds bin and no platform")
+    done = await dryccd(tmp_path, "stop", DATA="/etc/passwd")
+    assert (done.code, done.err) == (0, "")
 
 
 async def test_programs_that_serve_runs_say_so_by_hand(tmp_path: Path) -> None:
@@ -157,3 +165,11 @@ async def test_the_second_of_two_first_starts_leaves_no_password(postgres_url: s
         for platform in platforms:
             await platform.stop()
             await platform._remove()
+
+
+async def test_two_first_starts_share_one_keyring(tmp_path: Path) -> None:
+    made = await asyncio.gather(
+        *(asyncio.to_thread(_load_keyring, tmp_path / "keyring", []) for _ in range(8))
+    )
+    wrapped = [keyring.new_data_key(uuid4())[:8] for keyring in made]
+    assert all(made[0].has(id) for id in wrapped)

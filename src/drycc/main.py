@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ async def open_keyring(settings: Settings, db: Database) -> AsyncIterator[Keyrin
 
 def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
     if not path.exists() and not wrapped:
-        return Keyring.create(path)
+        with suppress(FileExistsError):  # another first start was quicker
+            return Keyring.create(path)
     if not path.exists():
         raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
     keyring = Keyring.load(path)

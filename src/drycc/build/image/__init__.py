@@ -13,7 +13,7 @@ from typing import Any
 
 from drycc.build.image import python
 from drycc.build.image.disk import digest_tree, measure_tree, read_complete, seal, unpack
-from drycc.errors import BuildFailed, Invalid, Unavailable
+from drycc.errors import BuildFailed, Unavailable
 from drycc.kit.disk import find_trouble
 from drycc.kit.files import delete_tree, write_json
 
@@ -29,13 +29,8 @@ class Places:
     result: Path
 
 
-PLACES = ("DRYCC_SOURCE", "DRYCC_IMAGE_DIR", "DRYCC_VENVS_DIR", "DRYCC_RESULT")
-
-
 def main(environ: Mapping[str, str]) -> int:
     """Build the image that the `DRYCC_…` variables describe; gives the exit status."""
-    if missing := [name for name in PLACES if name not in environ]:
-        raise Invalid(f"build-image is run by serve, which sets {', '.join(missing)}: use git push")
     places = Places(
         source=Path(environ["DRYCC_SOURCE"]),
         image=Path(environ["DRYCC_IMAGE_DIR"]),

@@ -77,13 +77,8 @@ class Server:
             client.abort()
 
 
-VARIABLES = ("DRYCC_EDGE_ACCESS", "DRYCC_EDGE_SNAPSHOT")
-
-
 def main(environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM; the exit status. Raises `Invalid` where a variable is missing."""
-    if missing := [name for name in VARIABLES if name not in environ]:
-        raise Invalid(f"edge is run by serve, which sets {', '.join(missing)}")
+    """Serve until SIGTERM; the exit status."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
