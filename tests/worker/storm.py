@@ -29,39 +29,32 @@ class Report:
     seconds: float = 0.0
     kills: int = 0
     stops: int = 0
-    waits: list[float] = field(default_factory=list)  # seconds until a job whose worker was killed ran again
-    stopped: list[float] = field(
+    waits: list[float] = field(
         default_factory=list
-    )  # the same while a worker stood still, with its app's row
+    )  # seconds until a job of such a worker was in others' hands
     refused: int = 0  # calls that came too late for the cluster
     states: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
+        waits = "no job was running"
+        if self.waits:
+            median, worst = statistics.median(self.waits), max(self.waits)
+            waits = f"{len(self.waits)} jobs ran again after {median:.2f} s, {worst:.2f} s at worst"
         return (
-            f"{self.jobs} jobs in {self.seconds:.0f} s ({dict(self.states)}); {self.kills} kills: "
-            f"{_describe(self.waits)}; {self.stops} stops past the lease, and kills meanwhile: "
-            f"{_describe(self.stopped)}; "
-            f"{self.refused} late calls refused"
+            f"{self.jobs} jobs in {self.seconds:.0f} s ({dict(self.states)}); {self.kills} kills, "
+            f"{self.stops} stops past the lease: {waits}; {self.refused} late calls refused"
         )
 
 
-def _describe(waits: list[float]) -> str:
-    if not waits:
-        return "no job was running"
-    return f"{len(waits)} jobs ran again after {statistics.median(waits):.2f} s, {max(waits):.2f} s at worst"
-
-
 class Storm:
-    def __init__(self, fleet: Fleet, apps: int, rounds: int, kills: int) -> None:
+    def __init__(self, fleet: Fleet, apps: int, rounds: int, *, kills: int = 0, stops: int = 0) -> None:
         self.fleet = fleet
         self.apps = apps
         self.rounds = rounds
-        self.kills = kills
+        self.attacks = [self._kill] * kills + [self._stop_for_a_while] * stops
         self.random = random.Random(kills)
         self.report = Report()
         self.watching: list[asyncio.Task[None]] = []
-        self.standing = 0
-        self.stood_until = 0.0
 
     async def run(self, workers: int = 4) -> Report:
         began = monotonic()
@@ -71,7 +64,7 @@ class Storm:
         async with asyncio.TaskGroup() as group:
             for number in range(self.apps):
                 group.create_task(self._use(ann, f"app{number}"))
-            group.create_task(self._kill_all())
+            group.create_task(self._attack())
         await until(ann.is_quiet, within=PATIENCE)
         await asyncio.gather(*self.watching)
         self.report.seconds = monotonic() - began
@@ -95,41 +88,38 @@ class Storm:
 
     # what happens to workers
 
-    async def _kill_all(self) -> None:
-        """Spread over the jobs, at random instants; each tenth time a worker is only stopped for a while."""
+    async def _attack(self) -> None:
+        """Spread over the jobs, at random instants."""
         total = self.apps * self.rounds * JOBS_A_ROUND
-        for number in range(self.kills):
-            await until(lambda: self._has_ended(total * number // self.kills), within=PATIENCE)  # noqa: B023
+        for number, attack in enumerate(self.attacks):
+            await until(lambda: self._has_ended(total * number // len(self.attacks)), within=PATIENCE)  # noqa: B023
             await asyncio.sleep(self.random.random() * 0.05)
-            victim = self.random.choice(self.fleet.workers)
-            if number % 10 == 9:
-                self._watch(self._stop_for_a_while(victim))
-            else:
-                await self._kill(victim, is_replaced=number % 3 == 0)
+            await attack(self.random.choice(self.fleet.workers))
 
     async def _has_ended(self, count: int) -> bool:
         row = await self.fleet.db.read_one(sa.select(sa.func.count()).where(Job.finished.is_not(None)))
         assert row
         return int(row[0]) >= count
 
-    async def _kill(self, victim: Process, *, is_replaced: bool) -> None:
+    async def _kill(self, victim: Process) -> None:
         """Started again at once, as itself or as another machine that must wait for the lease."""
         await self.fleet.kill(victim)
         died = monotonic()
         self._watch(self._measure(await self._held_by(victim), died))
-        await self.fleet.start(None if is_replaced else victim.data)
+        await self.fleet.start(None if self.report.kills % 3 == 0 else victim.data)
         self.report.kills += 1
 
     async def _stop_for_a_while(self, victim: Process) -> None:
+        """Others go on meanwhile; not all may stand still."""
+        await until(lambda: len(self.fleet.workers) > 1, within=PATIENCE)
         await self.fleet.stop(victim)
-        stopped = monotonic()
-        self.standing += 1
+        self._watch(self._go_on(victim, monotonic()))
+        self.report.stops += 1
+
+    async def _go_on(self, victim: Process, stopped: float) -> None:
         await self._measure(await self._held_by(victim), stopped)
         await asyncio.sleep(max(0.0, self.fleet.lease + 0.2 - (monotonic() - stopped)))
         self.fleet.go_on(victim)
-        self.standing -= 1
-        self.stood_until = monotonic()
-        self.report.stops += 1
 
     def _watch(self, watching: Coroutine[Any, Any, None]) -> None:
         self.watching.append(asyncio.create_task(watching))
@@ -148,9 +138,8 @@ class Storm:
             return row is None or row.state != "running" or row.generation != generation
 
         for job in held:
-            await until(lambda: is_on(job.id, job.generation), within=60)  # noqa: B023
-            is_clear = not self.standing and self.stood_until < since
-            (self.report.waits if is_clear else self.report.stopped).append(monotonic() - since)
+            await until(lambda: is_on(job.id, job.generation), within=60, every=0.05)  # noqa: B023
+            self.report.waits.append(monotonic() - since)
 
     # what is true afterwards
 
