@@ -29,7 +29,7 @@ class Job(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]  # build | deploy | scale | restart | destroy
+    kind: Mapped[str]  # build | deploy | apply | destroy
     lane: Mapped[str]  # build | deploy: one running job per app and lane
     app_uuid: Mapped[UUID] = mapped_column(sa.ForeignKey("apps.uuid", ondelete="CASCADE"))
     key: Mapped[str] = mapped_column(default="")  # what it is about: a build's id, a release's uuid
