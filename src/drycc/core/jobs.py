@@ -72,8 +72,8 @@ async def claim(
 ) -> Claim | None:
     """The next job of these lanes that is due, now ours for `lease` seconds; None when there is none.
 
-    Jobs whose holder is gone come first. A suspicious one goes only to a caller that is calm, that
-    is, in whose process no job runs that has not beaten yet; until then nothing else goes there.
+    Jobs whose holder is gone come first. A suspicious one goes only to a caller that is calm, that is, in
+    whose process no job runs that should it end now were suspicious, too; until then nothing else goes there.
     """
     for lapsed in await db.read(_lapsed, lanes=list(lanes)):
         if lapsed.attempts >= SUSPICIOUS and not is_calm:

@@ -76,10 +76,11 @@ class Worker:
     async def _claim_all(self) -> None:
         """Start a task for each due job that a slot is free for."""
         while lanes := [lane for lane in self.slots if self._count(lane) < self.slots[lane]]:
-            fresh = [claim for claim in self.running.values() if not claim.has_beaten]
-            if any(claim.attempts > jobs.SUSPICIOUS for claim in fresh):
-                return  # it runs alone until its heartbeat: should it end us, nobody else is blamed
-            claim = await jobs.claim(self.db, self.owner, self.settings.lease, lanes, is_calm=not fresh)
+            unproven = max((one.attempts for one in self.running.values() if not one.has_beaten), default=0)
+            if unproven > jobs.SUSPICIOUS:
+                return  # until its heartbeat: should it end us, nobody else is blamed
+            is_calm = unproven < jobs.SUSPICIOUS
+            claim = await jobs.claim(self.db, self.owner, self.settings.lease, lanes, is_calm=is_calm)
             if claim is None:
                 return
             task = asyncio.create_task(self._work(claim), name=f"job {claim.id} {claim.kind}")
