@@ -77,17 +77,17 @@ class Fleet:
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         self.others.append(Process(await self._fork(self.delay), self.directory))
         await until((self.directory / "cluster").exists)
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        os.killpg(self.forker.pid, signal.SIGKILL)  # with all that it has forked, also what we do not know of
+        await self.forker.wait()
         for process in [*self.workers, *self.others]:
             await process.kill()
-        assert self.forker.stdin
-        self.forker.stdin.close()
-        await self.forker.wait()
 
     async def start(self, data: Path | None = None) -> Process:
         """One more worker, with a data directory of its own or that of an earlier one."""

@@ -73,7 +73,7 @@ class Storm:
 
     async def _use(self, ann: User, name: str) -> None:
         """Ask again when the answer is 503: a worker that stands still may hold the app's row."""
-        app = await ann.create(name)
+        app = await insist(partial(ann.create, name), within=PATIENCE)
         for round in range(self.rounds):
             procfile = {"web": "./serve", **({"release": "./migrate"} if round % 2 else {})}
             build = await insist(partial(ann.push, app, **procfile), within=PATIENCE)
