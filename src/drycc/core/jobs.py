@@ -102,8 +102,8 @@ async def _take_over(db: Database, owner: str, lease: float, lapsed: Any) -> Cla
 
     async def body(session: AsyncSession) -> Claim | None:
         app = (await session.scalars(_unlocked_app, {"app": lapsed.app_uuid})).first()
-        still = (Job.id == lapsed.id, Job.generation == lapsed.generation, _has_lapsed)
-        job = (await session.scalars(_unlocked.where(*still))).first()
+        still = (Job.id == lapsed.id, Job.generation == lapsed.generation)
+        job = (await session.scalars(_unlocked.where(*still, *_lapses(0)))).first()
         if app is None or job is None:
             return None
         app.generation += 1
@@ -118,6 +118,11 @@ async def _hand_over(session: AsyncSession, job: Job, owner: str, lease: float) 
     job.generation += 1
     await session.flush()
     return _claim(job, owner)
+
+
+async def is_lapsing(db: Database, within: float) -> bool:
+    """Whether the lease of any running job ends in so many seconds, or has ended."""
+    return await db.read_one(sa.select(Job.id).where(*_lapses(within)).limit(1)) is not None
 
 
 async def release_own(db: Database, owner: str) -> None:
@@ -221,6 +226,10 @@ def _mine(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
     return Job.id == claim.id, *is_ours, Job.state == "running"
 
 
+def _lapses(within: float) -> tuple[sa.ColumnElement[bool], ...]:
+    return Job.state == "running", Job.lease_until <= db_now(within)
+
+
 def _renewal(claims: Sequence[Claim], lease: float) -> sa.Update:
     """An update of these jobs, where they are still ours."""
     held = sa.tuple_(Job.id, Job.generation).in_([(claim.id, claim.generation) for claim in claims])
@@ -247,10 +256,9 @@ def _claim(job: Job, owner: str) -> Claim:
 
 IS_UNDER_WAY = sa.and_(Job.state.in_(("queued", "running")), Job.generation > 0)  # also while it waits
 _of_lanes = Job.lane.in_(sa.bindparam("lanes", expanding=True))
-_has_lapsed = sa.and_(Job.state == "running", Job.lease_until <= db_now(0))
 _lapsed = (
     sa.select(Job.id, Job.app_uuid, Job.generation, Job.attempts)
-    .where(_of_lanes, _has_lapsed)
+    .where(_of_lanes, *_lapses(0))
     .order_by(Job.id)
 )
 _unlocked_app = (

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 from drycc.backends.cluster.base import Cluster, Stale
@@ -29,6 +30,7 @@ from drycc.settings import Settings
 from drycc.worker.leases import Leases
 
 log = logging.getLogger("drycc.worker")
+T = TypeVar("T")
 
 LOOK_AGAIN = 1.0  # seconds: the timer behind the nudges
 DEPLOYS = 16  # deploys, scales and destroys that run at once
@@ -68,10 +70,14 @@ class Worker:
         try:
             async with self.nudges.subscribe(jobs.TOPIC) as nudged:
                 while True:
-                    await _persist(self._claim_all)
-                    await within(LOOK_AGAIN, anext(nudged))
+                    await within(await _persist(self._look), anext(nudged))
         finally:
             await asyncio.gather(*(cancel(task) for task in self.running))
+
+    async def _look(self) -> float:
+        """Take what is due; gives the seconds until the next look: few when a lease is about to end."""
+        await self._claim_all()
+        return LOOK_AGAIN / 10 if await jobs.is_lapsing(self.db, LOOK_AGAIN) else LOOK_AGAIN
 
     async def _claim_all(self) -> None:
         """Start a task for each due job that a slot is free for."""
@@ -136,7 +142,7 @@ class Worker:
         await _persist(lambda: pipeline.give_up(self.ports, claim, reason))
 
 
-async def _persist(step: Callable[[], Awaitable[None]]) -> None:
+async def _persist(step: Callable[[], Awaitable[T]]) -> T:
     """Take a step, again while something that it needs does not answer."""
     while True:
         try:
