@@ -1,4 +1,4 @@
-"""3,000 jobs on four worker processes, 500 kills, on one SQLite file and on one PostgreSQL; then 50 stops."""
+"""3,000 jobs on four worker processes, 500 kills, on one SQLite file and on one PostgreSQL; then 20 stops."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ STANDING = max(LEASE, BUSY_MS / 1000 + LEASE / BEATS)
 
 PHASES = (
     (LEASE + 1 + SLACK, {"rounds": 20, "kills": 500}),
-    (STANDING + 1 + SLACK, {"rounds": 3, "stops": 50}),
+    (STANDING + 1 + SLACK, {"rounds": 3, "stops": 20}),
 )
 
 

@@ -103,6 +103,11 @@ class Fleet:
         self.workers.remove(process)
         await process.kill()
 
+    @property
+    def is_standing(self) -> bool:
+        """Whether a worker stands still."""
+        return len(self.others) > 1
+
     async def stop(self, process: Process) -> None:
         """SIGSTOP; nobody else may touch it until it goes on.
 

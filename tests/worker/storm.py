@@ -110,8 +110,8 @@ class Storm:
         self.report.kills += 1
 
     async def _stop_for_a_while(self, victim: Process) -> None:
-        """Others go on meanwhile; not all may stand still."""
-        await until(lambda: len(self.fleet.workers) > 1, within=PATIENCE)
+        """One at a time: a second could wait for a row of the first, and hold that after it."""
+        await until(lambda: not self.fleet.is_standing, within=PATIENCE)
         await self.fleet.stop(victim)
         self._watch(self._go_on(victim, monotonic()))
         self.report.stops += 1

@@ -24,7 +24,7 @@ async def test_mq04_workers_that_stand_still_lose_nothing_and_double_nothing(
     db_url: str, tmp_path: Path
 ) -> None:
     async with open_fleet(db_url, tmp_path, MIGRATIONS) as fleet:
-        storm = Storm(fleet, apps=8, rounds=1, stops=3)
+        storm = Storm(fleet, apps=8, rounds=1, stops=2)
         report = await storm.run()
         await storm.check()
         # So long one may hold its apps' rows, too, until the next heartbeat of another ends that.
