@@ -5,7 +5,6 @@ import asyncio
 import http.client
 import json
 import os
-import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from drycc.kit.files import delete_tree
 from tests.postgres import free_port
 from tests.smalldisk import Disk
 
@@ -189,7 +189,8 @@ class Platform:
 
     async def _remove(self) -> None:
         await self.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
+        with suppress(OSError):  # what a test has broken on purpose
+            delete_tree(self.home)
 
     # the process
 

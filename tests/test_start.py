@@ -5,13 +5,16 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from drycc.main import _load_keyring
-from tests.conftest import new_postgres_database
+from drycc.backends.db import open_database
+from drycc.main import open_keyring
+from drycc.settings import Settings
+from tests.conftest import MIGRATIONS, new_postgres_database
 from tests.ordinary import ORDINARY
 from tests.platform import ADMIN, Done, Platform, run
 
@@ -168,8 +171,29 @@ async def test_the_second_of_two_first_starts_leaves_no_password(postgres_url: s
 
 
 async def test_two_first_starts_share_one_keyring(tmp_path: Path) -> None:
-    made = await asyncio.gather(
-        *(asyncio.to_thread(_load_keyring, tmp_path / "keyring", []) for _ in range(8))
-    )
+    chosen = Settings(keyring=str(tmp_path / "keyring"))
+    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/drycc.db") as db, AsyncExitStack() as stack:
+        await db.migrate(MIGRATIONS)
+        opening = (open_keyring(chosen, db, may_create=True) for _ in range(8))
+        made = await asyncio.gather(*(stack.enter_async_context(one) for one in opening))
     wrapped = [keyring.new_data_key(uuid4())[:8] for keyring in made]
     assert all(made[0].has(id) for id in wrapped)
+
+
+async def test_commands_that_only_look_make_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    check_sentence(await dryccd(tmp_path, "builds", "list", "shop", DATA=data), "there is no platform")
+    assert not data.exists()
+    done = await dryccd(tmp_path, "migrate", DATA=data)
+    assert done.code == 0, done
+    done = await dryccd(tmp_path, "check", DATA=data)
+    assert "nothing is encrypted with it yet" in done.out, done
+    check_sentence(await dryccd(tmp_path, "backup", DATA=data), "there is no keyring yet")
+    assert not (data / "data-keyring").exists()
+
+
+async def test_a_reader_who_has_read_enough_is_no_fault(tmp_path: Path) -> None:
+    for command in ("settings", "check"):
+        line = f"{sys.executable} -m drycc --data {tmp_path}/data {command} | true"
+        done = await run("sh", "-c", line, cwd=tmp_path, environment=dict(os.environ))
+        assert (done.code, done.err) == (0, "")

@@ -5,12 +5,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from drycc.backends.db import Database, open_database
+from drycc.backends.db import Database
 from drycc.backends.nudges import open_nudges
 from drycc.backends.nudges.base import Nudges
 from drycc.build.terminal import make_lines
 from drycc.core import apps, builds
 from drycc.core.models import Build
+from drycc.data import open_existing
 from drycc.errors import BuildFailed, NotFound
 from drycc.kit.ids import stamp
 from drycc.settings import Settings
@@ -20,7 +21,7 @@ MOST_LISTED = 50
 
 async def run_builds(arguments: argparse.Namespace, chosen: Settings) -> None:
     """Do what the arguments say; raises `BuildFailed` after the log of a build that has not succeeded."""
-    async with open_database(chosen.database_url) as db:
+    async with open_existing(chosen) as db:
         if arguments.action == "list":
             await _list(db, arguments.app, chosen.builds)
             return

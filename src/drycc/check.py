@@ -74,7 +74,8 @@ def _join(*parts: str) -> str:
 
 async def _keyring(settings: Settings) -> str:
     async with open_database(settings.database_url) as db:
-        if _is_absent(db) or await db.revision() is None:
+        is_new = _is_absent(db) or await db.revision() is None
+        if is_new or (not Path(settings.keyring).exists() and await main.is_keyring_unused(db)):
             return f"{settings.keyring}, nothing is encrypted with it yet"
         async with main.open_keyring(settings, db):
             return f"{settings.keyring}, holds every key in use"

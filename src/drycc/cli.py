@@ -6,6 +6,7 @@ import getpass
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -23,9 +24,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run `dryccd`; an expected failure is one sentence on stderr and exit code 1."""
     arguments = _parser().parse_args(argv)
     try:
-        sys.exit(_run(arguments))
+        status = _run(arguments)
+        sys.stdout.flush()
+        sys.exit(status)
     except DryccError as error:
         sys.exit(f"dryccd: {error}")
+    except BrokenPipeError:  # whoever read us has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         trouble = find_trouble(error)
         if trouble is None and not isinstance(error, PermissionError):

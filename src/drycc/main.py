@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from drycc.backends.objects import open_objects
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.restore import check_whole
 from drycc.build.role import ROLE as BUILDER
-from drycc.core.models import App
+from drycc.core.models import App, Token
 from drycc.core.secrets import Keyring
 from drycc.data import check_run, close_path, lock_data, make_run, migrations, running_pid
 from drycc.errors import Conflict, Invalid, Unavailable
@@ -142,7 +143,7 @@ def say(line: str) -> None:
 def _open_ports(settings: Settings, names: frozenset[str]) -> Any:
     openers = roles.Openers(
         db=open_migrated,
-        keyring=open_keyring,
+        keyring=partial(open_keyring, may_create=True),
         cluster=open_cluster,
         objects=_open_objects,
         nudges=_open_nudges,
@@ -159,18 +160,29 @@ async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def open_keyring(settings: Settings, db: Database) -> AsyncIterator[Keyring]:
-    """Load the keyring, or make one while there is nothing that a lost one had encrypted."""
+async def open_keyring(
+    settings: Settings, db: Database, *, may_create: bool = False
+) -> AsyncIterator[Keyring]:
+    """Load the keyring, or make one while there is nothing that a lost one had encrypted or signed."""
+    path = Path(settings.keyring)
+    if not await asyncio.to_thread(path.exists):
+        if not await is_keyring_unused(db):
+            raise Conflict(f"the keyring {path} is missing, and apps or tokens need it: put it back")
+        if not may_create:
+            raise Conflict(f"there is no keyring yet at {path}: `dryccd serve` makes it")
+        with suppress(FileExistsError):  # another first start was quicker
+            await asyncio.to_thread(Keyring.create, path)
     rows = await db.read(sa.select(sa.func.substr(App.data_key, 1, 8)).distinct())
-    yield await asyncio.to_thread(_load_keyring, Path(settings.keyring), [bytes(row[0]) for row in rows])
+    yield await asyncio.to_thread(_load_keyring, path, [bytes(row[0]) for row in rows])
+
+
+async def is_keyring_unused(db: Database) -> bool:
+    """Whether no row was encrypted or signed with it."""
+    uses = (sa.select(App.uuid).limit(1), sa.select(Token.uuid).limit(1))
+    return not any([await db.read_one(use) for use in uses])
 
 
 def _load_keyring(path: Path, wrapped: list[bytes]) -> Keyring:
-    if not path.exists() and not wrapped:
-        with suppress(FileExistsError):  # another first start was quicker
-            return Keyring.create(path)
-    if not path.exists():
-        raise Conflict(f"the keyring {path} is missing and apps are encrypted with it: put it back")
     keyring = Keyring.load(path)
     close_path(path)
     if not all(keyring.has(id) for id in wrapped):

@@ -201,7 +201,8 @@ class World:
 
     async def _thaw(self, frozen: Frozen) -> None:
         row = await self._job(frozen.claim.id)
-        is_over = row is None or row.state not in OPEN
+        # Who has ended it may tidy up behind it.
+        is_over = row is None or (row.state not in OPEN and row.generation != frozen.claim.generation)
         before = await self._dump(with_cluster=is_over)
         frozen.gate.thawed.set()
         async with asyncio.timeout(10):

@@ -242,7 +242,7 @@ async def test_a_keyring_that_is_missing_is_refused(platform: Platform) -> None:
     assert keyring.stat().st_mode & 0o777 == 0o600
     keyring.unlink()
     done = await platform.dryccd("serve", seconds=20)
-    assert (done.code, "is missing and apps are encrypted with it" in done.err) == (1, True), done
+    assert (done.code, "is missing, and apps or tokens need it" in done.err) == (1, True), done
     keyring.write_bytes(kept)
     await platform.start()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from drycc.kit.files import delete_tree
 from drycc.settings import LONGEST_RUN, load
 from tests.conftest import QUICK
 from tests.e2e import apps
@@ -75,7 +76,7 @@ async def test_a_stop_ends_what_a_removed_directory_has_left(platform: Platform)
     ann = await Developer.join(platform)
     await ann.push("shop", await ann.create("shop"), apps.answering("'one'"))
     await platform.kill()
-    shutil.rmtree(platform.data)
+    delete_tree(platform.data)
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         assert len(find_processes(platform)) > 1

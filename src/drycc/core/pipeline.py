@@ -159,7 +159,8 @@ async def _end_build(ports: Ports, job: Claim, state: str, reason: str) -> None:
     async def body(session: AsyncSession) -> None:
         build = await session.get(Build, int(job.key))
         if build is not None and build.state in builds.OPEN:
-            builds.end(build, state, reason)
+            app = await session.get_one(App, build.app_uuid)
+            builds.end(build, state, "the app was destroyed" if app.is_destroyed else reason)
         await jobs.finish(session, job, state, reason=reason)
 
     await ports.db.write(body)

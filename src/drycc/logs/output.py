@@ -112,7 +112,7 @@ def split(data: bytes, start: int, is_end: bool, line_bytes: int = LINE_BYTES) -
         if newline >= 0:
             text, position = _text(data[position:newline].removesuffix(b"\r")), newline + 1
         elif len(data) - position > line_bytes:
-            cut = _cut(data, position + line_bytes)
+            cut = _cut(data, position + line_bytes - len(CUT))
             text, position = _text(data[position:cut]) + CUT, cut
         elif is_end:
             text, position = _text(data[position:].removesuffix(b"\r")), len(data)
