@@ -109,6 +109,20 @@ async def test_a_backup_of_a_newer_program_is_refused(install: Install) -> None:
         await install.restore(shown)
 
 
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000, "[]", "{}", "1", '"a"', "\x00"])
+def test_a_manifest_that_is_none_ends_in_a_sentence(content: str) -> None:
+    with pytest.raises(Invalid, match="the backup's manifest is damaged"):
+        manifest.parse(content.encode())
+
+
+async def test_a_name_that_is_too_long_ends_in_a_sentence(install: Install) -> None:
+    lose(install)
+    with pytest.raises(Invalid, match="cannot be read: File name too long"):
+        await install.restore("x" * 300)
+    with pytest.raises(NotFound, match="there is no backup x"):
+        await install.restore(f"objects:{'x' * 300}")
+
+
 async def test_virtual_environments_go_to_their_own_path_alone(tmp_path: Path) -> None:
     """Without one any directory will do."""
     async with open_install(tmp_path / "old") as old, open_install(tmp_path / "new") as new:

@@ -5,14 +5,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.manifest import FILE
-from drycc.errors import Conflict, NotFound
+from drycc.errors import Conflict, Invalid, NotFound
 from drycc.kit.crash import point
 from drycc.kit.files import sync_directory
 from drycc.kit.ids import now
@@ -71,16 +71,15 @@ def open_spool(parent: Path, name: str) -> Iterator[Path]:
     """A directory for the backup `name` while it is made; what dead ones have left is removed first."""
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in parent.glob(f"{_PART}*"):
-        if not _is_locked(left):
-            shutil.rmtree(left, ignore_errors=True)
+        if read_time(left.name.removeprefix(_PART)) and left.is_dir() and not left.is_symlink():
+            _remove_dead(left)
     path = parent / f"{_PART}{name}"
-    path.mkdir(mode=0o700)
-    with _opened(path) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+    handle = _make_locked(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
 
 
 @contextmanager
@@ -208,7 +207,11 @@ class _Files(Source):
 
     async def path(self, name: str) -> Path:
         path = self._directory / name
-        if not await asyncio.to_thread(path.is_file):
+        try:
+            is_there = await asyncio.to_thread(path.is_file)
+        except OSError as error:
+            raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+        if not is_there:
             raise NotFound(f"{path} is missing: this is no whole backup")
         return path
 
@@ -236,6 +239,34 @@ def _opened(directory: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _make_locked(directory: Path) -> int:
+    """A new directory, open and locked; made again when another swept it before it was."""
+    while True:
+        directory.mkdir(mode=0o700)
+        point("backup.spooled")
+        try:
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)  # others hold it only while they look or sweep
+        if _is_at(handle, directory):
+            return handle
+        os.close(handle)
+
+
+def _remove_dead(directory: Path) -> None:
+    """Remove it unless a living process makes a backup there; locked, so that none begins to meanwhile."""
+    with suppress(FileNotFoundError, BlockingIOError, PermissionError), _opened(directory) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(handle, directory):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_at(handle: int, directory: Path) -> bool:
+    """Whether what is open still has this name."""
+    return directory.exists() and os.path.samestat(os.fstat(handle), directory.stat())
 
 
 def _is_locked(directory: Path) -> bool:
