@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from drycc.backends.db import Database, open_database
 from drycc.backends.logstore.base import Line
 from drycc.backends.logstore.ring import LocalLogStore
-from drycc.backup import archive, parts
+from drycc.backup import parts
 from drycc.backup.archive import make_name, open_spool
 from drycc.backup.contents import list_repository, read_contents
 from drycc.backup.create import create_backup
@@ -225,20 +226,24 @@ async def test_only_spools_of_dead_backups_are_swept(install: Install) -> None:
     assert (kept / ".part-mine" / "notes").read_text() == "precious"
 
 
+@pytest.mark.parametrize("call", ["os.open", "fcntl.flock"])
 def test_a_spool_that_another_swept_before_it_was_locked_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """The other one's sweep comes between the making and the lock; after the lock it leaves it alone."""
+    """The other one's sweep comes right before this call; after the lock it leaves the spool alone."""
     names = [make_name(now() + timedelta(seconds=seconds)) for seconds in range(3)]
     swept: list[bool] = []
 
-    def sweep(name: str) -> None:
+    called = getattr(sys.modules[call.partition(".")[0]], call.partition(".")[2])
+
+    def sweep(*arguments: Any, **options: Any) -> Any:
         if not swept:
             swept.append(False)
             with open_spool(tmp_path, names[1]):
                 swept[0] = not (tmp_path / f".part-{names[0]}").exists()
+        return called(*arguments, **options)
 
-    monkeypatch.setattr(archive, "point", sweep)
+    monkeypatch.setattr(call, sweep)
     with open_spool(tmp_path, names[0]) as spool:
         assert swept == [True]
         with open_spool(tmp_path, names[2]):

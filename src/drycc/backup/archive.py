@@ -245,7 +245,6 @@ def _make_locked(directory: Path) -> int:
     """A new directory, open and locked; made again when another swept it before it was."""
     while True:
         directory.mkdir(mode=0o700)
-        point("backup.spooled")
         try:
             handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
