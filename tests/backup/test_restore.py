@@ -13,7 +13,7 @@ from drycc.backends.logstore.ring import LocalLogStore
 from drycc.backup import manifest
 from drycc.backup.create import create_backup
 from drycc.core.secrets import Keyring
-from drycc.errors import Conflict, Invalid, NotFound
+from drycc.errors import Conflict, Invalid, NotFound, Unavailable
 from drycc.kit.ids import now
 from drycc.settings import load
 from tests.backup.install import Install, check_named, lose, open_install, read_lines, read_tables
@@ -116,10 +116,16 @@ def test_a_manifest_that_is_none_ends_in_a_sentence(content: str) -> None:
         manifest.parse(content.encode())
 
 
-async def test_a_name_that_is_too_long_ends_in_a_sentence(install: Install) -> None:
+async def test_a_name_that_no_file_can_have_ends_in_a_sentence(install: Install) -> None:
     lose(install)
     with pytest.raises(Invalid, match="cannot be read: File name too long"):
         await install.restore("x" * 300)
+    loop = install.home / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(NotFound, match="is missing: this is no whole backup"):
+        await install.restore(loop)
+    with pytest.raises(Unavailable, match="the backup cannot be written"):
+        await create_backup(install.platform, str(loop))
     with pytest.raises(NotFound, match="there is no backup x"):
         await install.restore(f"objects:{'x' * 300}")
 

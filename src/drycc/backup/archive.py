@@ -124,7 +124,7 @@ async def remove_stored(objects: ObjectStore, name: str) -> None:
 async def open_source(text: str, objects: ObjectStore) -> Source:
     """What `dryccd restore` is given: a directory, `objects:<name>`, or `objects:` for the newest."""
     if not text.startswith(STORE):
-        return _Files(await asyncio.to_thread(Path(text).resolve))
+        return _Files(Path(await asyncio.to_thread(os.path.realpath, text)))
     whole = await _list_whole(objects)
     name = text.removeprefix(STORE) or _find_newest(whole)
     if name not in whole:

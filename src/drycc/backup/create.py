@@ -6,6 +6,7 @@ rows are taken again, until all that they name is there. So nothing has to wait 
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -103,7 +104,7 @@ async def _open_target(platform: Platform, target: str, spool: Path, name: str) 
                 f"{target!r} is no place for a backup: name a directory, with ./ before a name that begins "
                 f"like an address, or {archive.STORE} for the object store"
             )
-        parent = await asyncio.to_thread(Path(target).resolve)
+        parent = Path(await asyncio.to_thread(os.path.realpath, target))
         if parent.is_relative_to(await asyncio.to_thread(platform.data.resolve)):
             raise Invalid(f"{parent} is in the data directory: name a directory elsewhere, on another disk")
         yield stack.enter_context(archive.open_directory(parent, name))
