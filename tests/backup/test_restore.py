@@ -54,6 +54,16 @@ async def test_a_directory_in_which_anything_is_stays_as_it_is(install: Install,
     assert (install.data / there).read_text() == "precious"
 
 
+async def test_a_link_to_nothing_is_something_too(install: Install) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    lose(install)
+    install.data.mkdir()
+    (install.data / "loop").symlink_to("loop")
+    with pytest.raises(Conflict, match="loop is there already"):
+        await safekeeping.restore(install.settings, shown)
+    assert (install.data / "loop").is_symlink()
+
+
 async def test_rows_elsewhere_are_not_gone_over_either(tmp_path: Path) -> None:
     rows = tmp_path / "rows" / "drycc.db"
     rows.parent.mkdir()

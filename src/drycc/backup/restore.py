@@ -58,7 +58,7 @@ def check_empty(settings: Settings, rows: Path, makes: frozenset[str] = frozense
     strange = [
         path
         for path in sorted(entries)
-        if path.resolve() not in files and not _is_allowed(settings, path, mark, makes)
+        if Path(os.path.realpath(path)) not in files and not _is_allowed(settings, path, mark, makes)
     ]
     strange += [
         file for file in sorted(files) if os.path.lexists(file) and not _is_row_file(file, rows, mark)
