@@ -7,8 +7,10 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from drycc.backends.db import Database, open_database
 from drycc.backends.logstore.base import Line
 from drycc.backends.logstore.ring import LocalLogStore
 from drycc.backup import parts
+from drycc.backup.archive import make_name, open_spool
 from drycc.backup.contents import list_repository, read_contents
 from drycc.backup.create import create_backup
 from drycc.errors import Invalid
@@ -191,6 +194,61 @@ async def test_a_damaged_database_is_not_kept_as_a_backup(install: Install) -> N
 async def test_a_target_in_the_data_directory_is_refused(install: Install) -> None:
     with pytest.raises(Invalid, match="on another disk"):
         await create_backup(install.platform, str(install.data / "mine"))
+
+
+@pytest.mark.parametrize("target", ["", "objects:foo", "file:///mnt/x", "s3://bucket/x", "OBJECTS:"])
+async def test_a_target_that_is_no_directory_is_refused(
+    install: Install, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = install.home / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(
+        Invalid, match=r"name a directory, with \./ before .* or objects: for the object store"
+    ):
+        await create_backup(install.platform, target)
+    assert list(here.iterdir()) == []
+    await create_backup(install.platform, "./objects:foo")
+    assert len(list((here / "objects:foo").iterdir())) == 1
+
+
+async def test_only_spools_of_dead_backups_are_swept(install: Install) -> None:
+    kept, dead = install.home / "kept", f".part-{make_name(now())}"
+    (kept / dead).mkdir(parents=True)
+    (kept / ".part-mine").mkdir()
+    (kept / ".part-mine" / "notes").write_text("precious")
+    (kept / ".part-x").write_text("precious")
+    (kept / ".part-20260726T031500.123456Z").write_text("precious")
+    (kept / ".part-20260726T031501.123456Z").symlink_to(kept / ".part-mine")
+    there = {path.name for path in kept.iterdir()} - {dead}
+    shown, _ = await create_backup(install.platform, str(kept))
+    assert {path.name for path in kept.iterdir()} == there | {Path(shown).name}
+    assert (kept / ".part-mine" / "notes").read_text() == "precious"
+
+
+@pytest.mark.parametrize("call", ["os.open", "fcntl.flock"])
+def test_a_spool_that_another_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The other one's sweep comes right before this call; after the lock it leaves the spool alone."""
+    names = [make_name(now() + timedelta(seconds=seconds)) for seconds in range(3)]
+    swept: list[bool] = []
+
+    called = getattr(sys.modules[call.partition(".")[0]], call.partition(".")[2])
+
+    def sweep(*arguments: Any, **options: Any) -> Any:
+        if not swept:
+            swept.append(False)
+            with open_spool(tmp_path, names[1]):
+                swept[0] = not (tmp_path / f".part-{names[0]}").exists()
+        return called(*arguments, **options)
+
+    monkeypatch.setattr(call, sweep)
+    with open_spool(tmp_path, names[0]) as spool:
+        assert swept == [True]
+        with open_spool(tmp_path, names[2]):
+            assert spool.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_full_disk_ends_in_a_sentence_and_leaves_nothing(install: Install) -> None:

@@ -13,8 +13,9 @@ from drycc.backends.logstore.ring import LocalLogStore
 from drycc.backup import manifest
 from drycc.backup.create import create_backup
 from drycc.core.secrets import Keyring
-from drycc.errors import Conflict, Invalid, NotFound
+from drycc.errors import Conflict, Invalid, NotFound, Unavailable
 from drycc.kit.ids import now
+from drycc.settings import load
 from tests.backup.install import Install, check_named, lose, open_install, read_lines, read_tables
 
 
@@ -51,6 +52,16 @@ async def test_a_directory_in_which_anything_is_stays_as_it_is(install: Install,
         await safekeeping.restore(install.settings, shown)
     assert list_files(install.data) == [install.data / there]
     assert (install.data / there).read_text() == "precious"
+
+
+async def test_a_link_to_nothing_is_something_too(install: Install) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    lose(install)
+    install.data.mkdir()
+    (install.data / "loop").symlink_to("loop")
+    with pytest.raises(Conflict, match="loop is there already"):
+        await safekeeping.restore(install.settings, shown)
+    assert (install.data / "loop").is_symlink()
 
 
 async def test_rows_elsewhere_are_not_gone_over_either(tmp_path: Path) -> None:
@@ -107,6 +118,26 @@ async def test_a_backup_of_a_newer_program_is_refused(install: Install) -> None:
     file.write_text(json.dumps(content | {"format": 2}))
     with pytest.raises(Conflict, match="format 2: install the newer dryccd"):
         await install.restore(shown)
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000, "[]", "{}", "1", '"a"', "\x00"])
+def test_a_manifest_that_is_none_ends_in_a_sentence(content: str) -> None:
+    with pytest.raises(Invalid, match="the backup's manifest is damaged"):
+        manifest.parse(content.encode())
+
+
+async def test_a_name_that_no_file_can_have_ends_in_a_sentence(install: Install) -> None:
+    lose(install)
+    with pytest.raises(Invalid, match="cannot be read: File name too long"):
+        await install.restore("x" * 300)
+    loop = install.home / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(NotFound, match="is missing: this is no whole backup"):
+        await install.restore(loop)
+    with pytest.raises(Unavailable, match="the backup cannot be written"):
+        await create_backup(install.platform, str(loop))
+    with pytest.raises(NotFound, match="there is no backup x"):
+        await install.restore(f"objects:{'x' * 300}")
 
 
 async def test_virtual_environments_go_to_their_own_path_alone(tmp_path: Path) -> None:
@@ -174,11 +205,117 @@ async def test_a_restore_that_died_is_never_served_and_can_be_repeated(install: 
     assert not (install.data / "restoring").exists()
 
 
+async def test_a_repeated_restore_goes_over_nothing_that_is_not_its_own(install: Install) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    await install.db.close()
+    expected = read_tables(install.rows)
+    lost = lose(install)
+    assert (await install.dryccd("restore", shown, crash="restore.unpacked")).code == 137
+    before = list_files(install.data)
+
+    other = install.home / "other.db"
+    shutil.copy(lost / "drycc.db", other)
+    elsewhere = load(install.environment | {"DRYCC_DATABASE_URL": f"sqlite+aiosqlite:///{other}"})
+    with pytest.raises(Conflict, match=f"was writing the rows to {install.rows}, not to {other}"):
+        await safekeeping.restore(elsewhere, shown)
+    assert read_tables(other) == expected
+
+    for name in ("precious.txt", "keys/ours", "drycc.db-wal"):
+        path = install.data / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("precious")
+        with pytest.raises(Conflict, match="is there already"):
+            await safekeeping.restore(install.settings, shown)
+        assert path.read_text() == "precious"
+        path.unlink()
+    (install.data / "keys").rmdir()
+
+    whole = install.rows.read_bytes()
+    install.rows.write_bytes(whole + b"precious")
+    with pytest.raises(Conflict, match=f"{install.rows} is there already"):
+        await safekeeping.restore(install.settings, shown)
+    install.rows.write_bytes(whole)
+    assert list_files(install.data) == before
+    await safekeeping.restore(install.settings, shown)
+    assert read_tables(install.rows) == expected
+
+
+async def test_what_a_restore_had_half_made_is_made_anew(install: Install) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    lose(install)
+    assert (await install.dryccd("restore", shown, crash="restore.begun")).code == 137
+    (install.data / "drycc.db.restoring").write_text("half")
+    (install.data / "images" / "shop").mkdir(parents=True)
+    (install.data / "images" / "shop" / "half").write_text("half")
+    await safekeeping.restore(install.settings, shown)
+    await check_named(install)
+    assert not (install.data / "images" / "shop" / "half").exists()
+    assert list(install.data.glob("*restoring")) == []
+
+
+async def test_rows_that_came_in_after_a_restore_died_are_not_gone_over(install: Install) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    await install.db.close()
+    lost = lose(install)
+    assert (await install.dryccd("restore", shown, crash="restore.begun")).code == 137
+    shutil.copy(lost / "drycc.db", install.rows)
+    with pytest.raises(Conflict, match=f"{install.rows} is there already"):
+        await safekeeping.restore(install.settings, shown)
+    assert install.rows.read_bytes() == (lost / "drycc.db").read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 2}', '{"entries": 1}'])
+async def test_where_a_mark_says_nothing_nothing_is_ours(install: Install, content: str) -> None:
+    shown, _ = await create_backup(install.platform, str(install.home / "kept"))
+    lose(install)
+    install.data.mkdir()
+    (install.data / "restoring").write_text(content)
+    (install.data / "images").mkdir()
+    with pytest.raises(Conflict, match="images is there already"):
+        await safekeeping.restore(install.settings, shown)
+    (install.data / "images").rmdir()
+    await safekeeping.restore(install.settings, shown)
+    await check_named(install)
+
+
+@pytest.mark.parametrize("crash", ["", "restore.begun", "restore.unpacked", "file.written"])
+async def test_a_fresh_disk_with_a_keyring_on_it_is_empty(tmp_path: Path, crash: str) -> None:
+    """So it is for `serve`; a restore removes neither, repeated or not."""
+    data = tmp_path / "data"
+    async with open_install(tmp_path, {"DRYCC_KEYRING": f"{data}/keys/ring"}) as install:
+        await install.add_app("shop")
+        await install.add_release("shop")
+        shown, _ = await create_backup(install.platform, str(tmp_path / "kept"))
+        lost = lose(install)
+        (data / "lost+found").mkdir(parents=True)
+        (data / "lost+found" / "#7").write_text("found")
+        shutil.copytree(lost / "keys", data / "keys")
+        if crash:
+            assert (await install.dryccd("restore", shown, crash=crash)).code == 137
+        await safekeeping.restore(install.settings, shown)
+        await check_named(install)
+        assert (data / "lost+found" / "#7").read_text() == "found"
+        assert (data / "keys" / "ring").read_bytes() == (lost / "keys" / "ring").read_bytes()
+
+
+async def test_a_keyring_where_a_restore_would_write_is_refused(tmp_path: Path) -> None:
+    environment = {"DRYCC_KEYRING": f"{tmp_path}/data/repos/ring"}
+    async with open_install(tmp_path, environment) as install:
+        await install.add_app("shop")
+        await install.add_release("shop")
+        shown, _ = await create_backup(install.platform, str(tmp_path / "kept"))
+        lost = lose(install)
+        (install.data / "repos").mkdir(parents=True)
+        shutil.copy(lost / "repos" / "ring", install.data / "repos" / "ring")
+        with pytest.raises(Conflict, match="repos is there already"):
+            await safekeeping.restore(install.settings, shown)
+
+
 async def test_a_repeated_restore_does_not_remove_its_own_source(install: Install) -> None:
     shown, _ = await create_backup(install.platform, str(install.home / "kept"))
     lose(install)
     assert (await install.dryccd("restore", shown, crash="restore.begun")).code == 137
-    inside = install.data / "copy"
+    inside = install.data / "images" / "copy"
     shutil.copytree(shown, inside)
     with pytest.raises(Conflict, match="move it elsewhere first"):
         await safekeeping.restore(install.settings, str(inside))

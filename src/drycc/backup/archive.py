@@ -5,21 +5,23 @@ import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup.manifest import FILE
-from drycc.errors import NotFound
+from drycc.errors import Conflict, Invalid, NotFound
 from drycc.kit.crash import point
 from drycc.kit.files import sync_directory
+from drycc.kit.ids import now
 
 STORE = "objects:"  # how the ObjectStore is named on the command line
 PREFIX = "backups/"
 CHUNK = 1024 * 1024
 TIME = "%Y%m%dT%H%M%S.%fZ"
+AHEAD = timedelta(minutes=5)  # that clocks may differ
 _PART = ".part-"
 
 
@@ -51,11 +53,17 @@ def make_name(at: datetime) -> str:
 
 
 def read_time(name: str) -> datetime | None:
-    """When the backup of this name was made."""
+    """When the backup of this name was made; None for a name that we did not give."""
     try:
-        return datetime.strptime(name, TIME).replace(tzinfo=UTC)
+        at = datetime.strptime(name, TIME).replace(tzinfo=UTC)
     except ValueError:
         return None
+    return at if make_name(at) == name else None
+
+
+def is_ahead(at: datetime) -> bool:
+    """Whether it is of a clock that ran ahead."""
+    return at > now() + AHEAD
 
 
 @contextmanager
@@ -63,16 +71,15 @@ def open_spool(parent: Path, name: str) -> Iterator[Path]:
     """A directory for the backup `name` while it is made; what dead ones have left is removed first."""
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in parent.glob(f"{_PART}*"):
-        if not _is_locked(left):
-            shutil.rmtree(left, ignore_errors=True)
+        if read_time(left.name.removeprefix(_PART)) and left.is_dir() and not left.is_symlink():
+            _remove_dead(left)
     path = parent / f"{_PART}{name}"
-    path.mkdir(mode=0o700)
-    with _opened(path) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+    handle = _make_locked(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
 
 
 @contextmanager
@@ -94,17 +101,17 @@ async def open_store(objects: ObjectStore, spool: Path, name: str) -> AsyncItera
 
 
 async def list_stored(objects: ObjectStore) -> Sequence[str]:
-    """Names of the whole backups in the ObjectStore, oldest first."""
-    keys = [key.split("/") for key in await objects.list(PREFIX)]
-    return sorted(key[1] for key in keys if len(key) == 3 and key[2] == FILE)
+    """Names that we gave to whole backups in the ObjectStore, oldest first."""
+    return [name for name in await _list_whole(objects) if read_time(name)]
 
 
 async def sweep_stored(objects: ObjectStore, spools: Path) -> None:
     """Remove from the ObjectStore what backups have left that died before they were whole."""
-    found = {key.split("/")[1] for key in await objects.list(PREFIX)}
-    for name in found.difference(await list_stored(objects)):
-        if not _is_locked(spools / f"{_PART}{name}"):
-            await remove_stored(objects, name)
+    keys = [key.split("/") for key in await objects.list(PREFIX)]
+    found = {key[1] for key in keys if len(key) > 2 and read_time(key[1])}
+    ended = {name for name in found if not _is_locked(spools / f"{_PART}{name}")}
+    for name in ended.difference(await list_stored(objects)):  # some may have ended whole just now
+        await remove_stored(objects, name)
 
 
 async def remove_stored(objects: ObjectStore, name: str) -> None:
@@ -117,13 +124,31 @@ async def remove_stored(objects: ObjectStore, name: str) -> None:
 async def open_source(text: str, objects: ObjectStore) -> Source:
     """What `dryccd restore` is given: a directory, `objects:<name>`, or `objects:` for the newest."""
     if not text.startswith(STORE):
-        return _Files(await asyncio.to_thread(Path(text).resolve))
-    stored = await list_stored(objects)
-    name = text.removeprefix(STORE) or (stored[-1] if stored else "")
-    if name not in stored:
-        there = f"there are {', '.join(stored)}" if stored else "there is none"
-        raise NotFound(f"there is no backup {name or 'at all'} in the object store; {there}")
+        return _Files(Path(await asyncio.to_thread(os.path.realpath, text)))
+    whole = await _list_whole(objects)
+    name = text.removeprefix(STORE) or _find_newest(whole)
+    if name not in whole:
+        there = f"there are {', '.join(whole)}" if whole else "there is none"
+        what = name or ("with a time for its name" if whole else "at all")
+        raise NotFound(f"there is no backup {what} in the object store; {there}")
     return _Stored(objects, name)
+
+
+async def _list_whole(objects: ObjectStore) -> Sequence[str]:
+    """Also those that somebody has put there under a name of his own."""
+    keys = [key.split("/") for key in await objects.list(PREFIX)]
+    return sorted(key[1] for key in keys if len(key) == 3 and key[2] == FILE)
+
+
+def _find_newest(names: Sequence[str]) -> str:
+    """Empty when we gave none of the names."""
+    newest = max((at for name in names if (at := read_time(name))), default=None)
+    if newest and is_ahead(newest):
+        raise Conflict(
+            f"the newest backup, {STORE}{make_name(newest)}, is dated later than now: set the clock, "
+            f"or name the one that you mean; there are {', '.join(names)}"
+        )
+    return make_name(newest) if newest else ""
 
 
 class _Directory(Target):
@@ -182,7 +207,11 @@ class _Files(Source):
 
     async def path(self, name: str) -> Path:
         path = self._directory / name
-        if not await asyncio.to_thread(path.is_file):
+        try:
+            is_there = await asyncio.to_thread(path.is_file)
+        except OSError as error:
+            raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+        if not is_there:
             raise NotFound(f"{path} is missing: this is no whole backup")
         return path
 
@@ -210,6 +239,33 @@ def _opened(directory: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _make_locked(directory: Path) -> int:
+    """A new directory, open and locked; made again when another swept it before it was."""
+    while True:
+        directory.mkdir(mode=0o700)
+        try:
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)  # others hold it only while they look or sweep
+        if _is_at(handle, directory):
+            return handle
+        os.close(handle)
+
+
+def _remove_dead(directory: Path) -> None:
+    """Remove it unless a living process makes a backup there; locked, so that none begins to meanwhile."""
+    with suppress(FileNotFoundError, BlockingIOError, PermissionError), _opened(directory) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(handle, directory):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_at(handle: int, directory: Path) -> bool:
+    """Whether what is open still has this name."""
+    return directory.exists() and os.path.samestat(os.fstat(handle), directory.stat())
 
 
 def _is_locked(directory: Path) -> bool:

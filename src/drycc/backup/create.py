@@ -6,6 +6,8 @@ rows are taken again, until all that they name is there. So nothing has to wait 
 """
 
 import asyncio
+import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,6 +45,7 @@ from drycc.settings import Settings
 ROUNDS = 5  # of taking the rows and copying what they name
 TRIES = 5  # for a directory in which files come and go
 NO_APP = "_"  # the log that says how far the edge's access lines are read
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")  # how an address begins
 NAMED = ("sources/", archive.PREFIX)  # objects that are copied only when a row names them
 
 
@@ -96,7 +99,12 @@ async def _open_target(platform: Platform, target: str, spool: Path, name: str) 
             await archive.sweep_stored(platform.objects, platform.spools)
             yield await stack.enter_async_context(archive.open_store(platform.objects, spool, name))
             return
-        parent = await asyncio.to_thread(Path(target).resolve)
+        if not target or _SCHEME.match(target):
+            raise Invalid(
+                f"{target!r} is no place for a backup: name a directory, with ./ before a name that begins "
+                f"like an address, or {archive.STORE} for the object store"
+            )
+        parent = Path(await asyncio.to_thread(os.path.realpath, target))
         if parent.is_relative_to(await asyncio.to_thread(platform.data.resolve)):
             raise Invalid(f"{parent} is in the data directory: name a directory elsewhere, on another disk")
         yield stack.enter_context(archive.open_directory(parent, name))

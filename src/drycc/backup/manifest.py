@@ -59,7 +59,7 @@ def parse(data: bytes) -> Manifest:
             raise ValueError
         parts = {_checked(name): Part(**part) for name, part in body["parts"].items()}
         return Manifest(**body | {"parts": parts})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid("the backup's manifest is damaged") from None
 
 

@@ -1,18 +1,23 @@
 """Restoring a backup into an empty data directory: all of it is checked before anything is written.
 
-While a restore is under way the file `restoring` stands in the directory: `serve` refuses such a one, and
-the next restore begins by removing what the one before had written.
+While a restore is under way the file `restoring` stands in the directory: `serve` refuses such a one. It says
+what this restore makes, which the next one begins by removing, and nothing else. The rows come into a file
+of another name, which gets theirs last: one that has it before is not ours.
 """
 
 import asyncio
+import hashlib
 import os
+import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 from uuid import uuid4
 
 from drycc.backends.db import is_migrated
+from drycc.backends.objects import find_directory
 from drycc.backends.objects.base import ObjectStore
 from drycc.backup import manifest, parts
 from drycc.backup.archive import Source
@@ -20,24 +25,47 @@ from drycc.backup.manifest import DATABASE, OBJECT, OBJECTS, TREE, Manifest
 from drycc.core.secrets import Keyring
 from drycc.errors import Conflict, Invalid
 from drycc.kit.crash import point
-from drycc.kit.files import delete_tree, sync_directory
+from drycc.kit.files import delete_tree, read_json, sync_directory, write_json
 from drycc.settings import Settings
 
 MARK = "restoring"
+ROWS = ".restoring"  # how the rows' file ends until all is unpacked
 BLOCK = 1024 * 1024  # bytes, a multiple of what any file system gives space in
+_LEFTOVER = re.compile(r"\.part-[0-9a-f]{32}")  # of a mark that was not written whole
 
 
-def check_empty(settings: Settings, rows: Path) -> None:
-    """Raises `Conflict` when a restore would go over something; `rows` is the database's file."""
-    data = Path(settings.data)
-    if (data / MARK).exists():
-        return
-    ours = {data / "lock", Path(settings.run), Path(settings.keyring)}
-    there = sorted(set(data.iterdir()) - ours) if data.is_dir() else []
-    there += [file for file in _database_files(rows) if file.exists()]
-    if there:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a restore under way makes, and so may be removed when it is repeated."""
+
+    database: str = ""  # the rows' file
+    sha256: str = ""  # of the rows' file, as soon as it has its name
+    entries: tuple[str, ...] = ()  # names in the data directory
+
+
+def check_empty(settings: Settings, rows: Path, makes: frozenset[str] = frozenset()) -> None:
+    """Raises `Conflict` when a restore would go over something that none before it made; `rows` is the
+    database's file, `makes` the names in the data directory that it makes."""
+    data, rows = Path(settings.data), rows.resolve()
+    mark = _read_mark(data)
+    if mark.database and mark.database != str(rows):
         raise Conflict(
-            f"{there[0]} is there already, and a restore goes over nothing: "
+            f"an interrupted restore into {data} was writing the rows to {mark.database}, not to {rows}: "
+            f"repeat it with the same DRYCC_DATABASE_URL, or move {data} aside"
+        )
+    files = {rows, rows.with_name(rows.name + "-wal"), rows.with_name(rows.name + "-shm"), _unpacked(rows)}
+    entries = set(data.iterdir()) if data.is_dir() else set()
+    strange = [
+        path
+        for path in sorted(entries)
+        if Path(os.path.realpath(path)) not in files and not _is_allowed(settings, path, mark, makes)
+    ]
+    strange += [
+        file for file in sorted(files) if os.path.lexists(file) and not _is_row_file(file, rows, mark)
+    ]
+    if strange:
+        raise Conflict(
+            f"{strange[0]} is there already, and a restore goes over nothing: "
             "move it aside, or name an empty directory with --data"
         )
 
@@ -53,20 +81,23 @@ async def restore(
 ) -> Manifest:
     """Needs the data directory's lock. Raises `Conflict` when something stands in the way or the keyring is
     not in place, `Invalid` for a backup that is damaged."""
+    rows = await asyncio.to_thread(rows.resolve)
     await asyncio.to_thread(check_empty, settings, rows)
     file = await source.path(manifest.FILE)
     read = manifest.parse(await asyncio.to_thread(file.read_bytes))
     await asyncio.to_thread(_check_fitting, settings, read, scripts)
     await asyncio.to_thread(_check_outside, settings, file)
+    makes = _list_made(settings, read)
+    await asyncio.to_thread(check_empty, settings, rows, makes)
     files = {name: await source.path(name) for name in read.parts}
     for name, part in read.parts.items():
         if not await asyncio.to_thread(parts.verify, files[name], part):
             raise Invalid(f"{files[name]} is damaged: it is not what the backup wrote; restore another one")
-    await asyncio.to_thread(_begin, settings, rows)
+    await asyncio.to_thread(_begin, Path(settings.data), rows, makes)
     point("restore.begun")
     for name, file in files.items():
         await _unpack(name, file, Path(settings.data), rows, objects)
-    await asyncio.to_thread(_end, Path(settings.data), read)
+    await asyncio.to_thread(_end, Path(settings.data), rows, read)
     return read
 
 
@@ -103,24 +134,67 @@ def _check_keyring(path: Path, read: Manifest) -> None:
         )
 
 
-def _begin(settings: Settings, rows: Path) -> None:
-    """Mark the directory, and remove what an interrupted restore has written."""
-    data = Path(settings.data)
-    (data / MARK).touch()
-    sync_directory(data)
-    ours = {data / MARK, data / "lock", Path(settings.run), Path(settings.keyring)}
-    for path in set(data.iterdir()) - ours:
-        if path.is_dir():
+def _read_mark(data: Path) -> Mark:
+    """One without a word says that nothing is ours."""
+    content = read_json(data / MARK)
+    try:
+        mark = Mark(**content or {})
+        return replace(mark, entries=tuple(mark.entries))
+    except TypeError:
+        return Mark()
+
+
+def _is_allowed(settings: Settings, path: Path, mark: Mark, makes: frozenset[str]) -> bool:
+    """Whether this entry of the data directory may be there: it is removed first, or it stays."""
+    named = (Path(settings.keyring), Path(settings.run))
+    holds_named = any(each.is_relative_to(path) for each in named)
+    if path.name in mark.entries:
+        return not holds_named
+    if path.name == "lost+found":
+        return path.is_dir()
+    is_own = path.name in (MARK, "lock") or _LEFTOVER.fullmatch(path.name) is not None
+    return is_own or (holds_named and path.name not in makes)
+
+
+def _is_row_file(file: Path, rows: Path, mark: Mark) -> bool:
+    """Whether the restore before made it: the rows' own file is whole, or not there."""
+    if file == _unpacked(rows):
+        return bool(mark.database)
+    return file == rows and bool(mark.sha256) and file.is_file() and _digest(file) == mark.sha256
+
+
+def _list_made(settings: Settings, read: Manifest) -> frozenset[str]:
+    """Names in the data directory that a restore of this backup makes, but for the rows."""
+    data, objects = Path(settings.data), find_directory(settings.objects_url)
+    paths = [data / "edge"]
+    for name in read.parts:
+        if name.startswith(OBJECTS):
+            paths.append(objects / name.removeprefix(OBJECTS))
+        elif name != DATABASE:
+            paths.append(data / name.removesuffix(TREE))
+    return frozenset(path.relative_to(data).parts[0] for path in paths if path.is_relative_to(data))
+
+
+def _begin(data: Path, rows: Path, makes: frozenset[str]) -> None:
+    """Remove what an interrupted restore has made, and mark the directory."""
+    mark = _read_mark(data)
+    for path in data.iterdir():
+        if path.name not in mark.entries:
+            continue
+        if path.is_dir() and not path.is_symlink():
             delete_tree(path)
         else:
             path.unlink()
-    for file in _database_files(rows):
-        file.unlink(missing_ok=True)
+    if mark.database:
+        _unpacked(rows).unlink(missing_ok=True)
+    if mark.sha256:
+        rows.unlink(missing_ok=True)
+    write_json(data / MARK, asdict(Mark(str(rows), entries=tuple(sorted(makes)))))
 
 
 async def _unpack(name: str, file: Path, data: Path, rows: Path, objects: ObjectStore) -> None:
     if name == DATABASE:
-        await asyncio.to_thread(parts.unpack_file, file, rows)
+        await asyncio.to_thread(parts.unpack_file, file, _unpacked(rows))
     elif name.startswith(OBJECTS):
         key = name.removeprefix(OBJECTS).removesuffix(OBJECT)
         await objects.put(key, _read(file))
@@ -144,9 +218,12 @@ def _renew_log(directory: Path) -> None:
         segment.rename(segment.with_name(f"{segment.name.partition('-')[0]}-{life}.log"))
 
 
-def _end(data: Path, read: Manifest) -> None:
+def _end(data: Path, rows: Path, read: Manifest) -> None:
     _begin_access(data / "edge" / "access", read.access)
     os.sync()
+    write_json(data / MARK, asdict(replace(_read_mark(data), sha256=_digest(_unpacked(rows)))))
+    _unpacked(rows).rename(rows)
+    sync_directory(rows.parent)
     point("restore.unpacked")
     (data / MARK).unlink()
     sync_directory(data)
@@ -164,5 +241,10 @@ def _begin_access(file: Path, size: int) -> None:
     file.chmod(0o600)
 
 
-def _database_files(rows: Path) -> list[Path]:
-    return [rows.with_name(rows.name + suffix) for suffix in ("", "-wal", "-shm")]
+def _unpacked(rows: Path) -> Path:
+    return rows.with_name(rows.name + ROWS)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
