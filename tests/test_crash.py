@@ -51,7 +51,8 @@ def test_the_straight_path_has_its_points() -> None:
 
 
 def test_the_table_of_points_is_whole() -> None:
-    rows = re.findall(r"^\| (`.*?`) \|", TABLE.read_text(), re.MULTILINE)
+    section = TABLE.read_text().partition("## The points at which we may die")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == set(find_points())
 
 
