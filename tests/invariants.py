@@ -25,7 +25,7 @@ async def check_invariants(platform: Platform) -> None:
         assert await _names(db, _succeeded_without_image) == [], "a release serves a build without an image"
         assert await _names(db, _strange_pointers) == [], "a workload points at another app's release"
         wanted = dict(await _pairs(db))
-    assert find_temporary(platform) == [], "temporary objects are left"
+    assert (left := find_temporary(platform)) == [], f"temporary objects are left: {left}"
     running = count_pods(platform)
     assert running == {app: count for app, count in wanted.items() if count}, (running, wanted)
 

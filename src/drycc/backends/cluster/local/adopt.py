@@ -63,7 +63,7 @@ def _read_directories(
     site: Site,
 ) -> tuple[list[AppRecord], list[tuple[PodDirectory, PodRecord]], list[Path]]:
     """Records of apps, pods to go on with, and directories of no use."""
-    for parent in (site.pods, site.apps):
+    for parent in (site.pods, site.apps, site.images, *site.images.glob("[!.]*")):
         remove_leftovers(parent)
     apps = [app for path in site.apps.glob("*.json") if (app := AppRecord.load(path))]
     names = {app.app for app in apps}
