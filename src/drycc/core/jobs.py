@@ -68,14 +68,21 @@ async def wake(nudges: Nudges) -> None:
 
 
 async def claim(
-    db: Database, owner: str, lease: float, lanes: Collection[str], *, is_calm: bool = True
+    db: Database,
+    owner: str,
+    lease: float,
+    lanes: Collection[str],
+    *,
+    is_calm: bool = True,
+    takes_over: bool = True,
 ) -> Claim | None:
     """The next job of these lanes that is due, now ours for `lease` seconds; None when there is none.
 
     Jobs whose holder is gone come first. A suspicious one goes only to a caller that is calm, that is, in
     whose process no job runs that should it end now were suspicious, too; until then nothing else goes there.
+    Who knows from `is_lapsing` that there is none to take over saves the search.
     """
-    for lapsed in await db.read(_lapsed, lanes=list(lanes)):
+    for lapsed in await db.read(_lapsed, lanes=list(lanes)) if takes_over else ():
         if lapsed.attempts >= SUSPICIOUS and not is_calm:
             return None
         if claim := await _take_over(db, owner, lease, lapsed):

@@ -76,17 +76,20 @@ class Worker:
 
     async def _look(self) -> float:
         """Take what is due; gives the seconds until the next look: few when a lease is about to end."""
-        await self._claim_all()
-        return LOOK_AGAIN / 10 if await jobs.is_lapsing(self.db, LOOK_AGAIN) else LOOK_AGAIN
+        is_lapsing = await jobs.is_lapsing(self.db, LOOK_AGAIN)
+        await self._claim_all(takes_over=is_lapsing)
+        return LOOK_AGAIN / 10 if is_lapsing else LOOK_AGAIN
 
-    async def _claim_all(self) -> None:
+    async def _claim_all(self, *, takes_over: bool) -> None:
         """Start a task for each due job that a slot is free for."""
         while lanes := [lane for lane in self.slots if self._count(lane) < self.slots[lane]]:
             unproven = max((one.attempts for one in self.running.values() if not one.has_beaten), default=0)
             if unproven > jobs.SUSPICIOUS:
                 return  # until its heartbeat: should it end us, nobody else is blamed
             is_calm = unproven < jobs.SUSPICIOUS
-            claim = await jobs.claim(self.db, self.owner, self.settings.lease, lanes, is_calm=is_calm)
+            claim = await jobs.claim(
+                self.db, self.owner, self.settings.lease, lanes, is_calm=is_calm, takes_over=takes_over
+            )
             if claim is None:
                 return
             task = asyncio.create_task(self._work(claim), name=f"job {claim.id} {claim.kind}")
